@@ -1,0 +1,234 @@
+"""Every knob of a run, typed. `gpt/cli.py` fills it from a YAML file and dotted flags.
+
+The sections are plain data and each key is described once, here; `--help`, the JSON schema for
+editors (configs/schema.json) and the error messages are all made from these fields.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+PROJECT = Path(__file__).resolve().parents[1]
+CONFIGS = PROJECT / "configs"
+RUNS = PROJECT / "runs"
+
+
+def whole(value: Any) -> Any:
+    """3e4 is a whole number, though YAML reads it as a float."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(whole), Field(le=10**12)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys, wrong types and NaN are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class ModelConfig(Section):
+    """The model, from the bigram table to the GPT; the alphabet's size comes from the corpus."""
+
+    block_size: Whole = Field(
+        64, ge=1, le=2**20, description="characters of context the model sees at once"
+    )
+    n_layer: Whole = Field(4, ge=0, le=1000, description="blocks, one behind the other")
+    n_head: Whole = Field(4, ge=1, le=1000, description="attention heads in a block")
+    n_embd: Whole = Field(
+        128,
+        ge=0,
+        le=2**16,
+        description="width of a character's vector; 0: the token table holds the logits (bigram)",
+    )
+    positions: Literal["none", "learned", "rotary"] = Field(
+        "learned", description="how the model knows where a character stands"
+    )
+    feed_forward: Literal["none", "relu", "gelu", "relu2"] = Field(
+        "relu", description="activation of the feed-forward layers; none: no such layers"
+    )
+    residual: bool = Field(True, description="x + part(x), each part with a projection back into x")
+    norm: Literal["none", "layer", "rms"] = Field(
+        "layer", description="normalisation before each part and at the end"
+    )
+    embedding_norm: bool = Field(
+        False, description="normalise once more, right after the embedding"
+    )
+    qk_norm: bool = Field(
+        False, description="RMS-normalise queries and keys, so that no score can grow without bound"
+    )
+    bias: bool = Field(
+        True, description="biases in projections, feed-forward layers and the head's logits"
+    )
+    init_std: float = Field(
+        0.0, ge=0, description="standard deviation of the first weights; 0: torch's own choice"
+    )
+    zero_init: bool = Field(
+        False, description="projections and logits start at zero: each block begins as the identity"
+    )
+    logit_softcap: float = Field(0.0, ge=0, description="squash logits into +-this by tanh; 0: off")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of activations switched off while training"
+    )
+
+    @model_validator(mode="after")
+    def fits(self) -> Self:
+        if self.n_embd == 0 and (self.n_layer or self.positions != "none"):
+            raise ValueError("n_embd 0 is the bigram table: set n_layer to 0 and positions to none")
+        if self.n_embd % self.n_head:
+            near = max(self.n_head, round(self.n_embd / self.n_head) * self.n_head)
+            raise ValueError(
+                f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}: use n_embd {near}"
+            )
+        if self.positions == "rotary" and self.head_size % 2:
+            raise ValueError(
+                f"rotary positions turn pairs, but head_size is {self.head_size}: make it even"
+            )
+        return self
+
+    @property
+    def head_size(self) -> int:
+        return self.n_embd // self.n_head
+
+
+class DataConfig(Section):
+    """What is learned from."""
+
+    corpus: Literal["shakespeare", "tinyshakespeare"] = Field(
+        "shakespeare", description="a named corpus"
+    )
+    text: str | list[str] | None = Field(
+        None,
+        description="your own UTF-8 text instead: a file, or several, read one after the other",
+    )
+    val_fraction: float = Field(
+        0.1, gt=0, lt=1, description="share of the text, at its end, kept for validation"
+    )
+
+
+class TrainConfig(Section):
+    """How it is learned."""
+
+    seed: Whole = Field(
+        1337,
+        ge=0,
+        lt=2**63,
+        description="same seed, same machine and threads: same weights, bit for bit",
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="auto | cpu | cuda | cuda:N | mps; auto: the best there is",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of the forward pass; auto: bf16 where the device is fast at it"
+    )
+    compile: bool = Field(
+        False, description="torch.compile the training step; falls back to eager with one line"
+    )
+    threads: Whole = Field(0, ge=0, le=4096, description="CPU threads; 0: one a core")
+    batch_size: Whole = Field(12, ge=1, le=2**20, description="sequences per optimizer step")
+    accumulate: Whole = Field(
+        1, ge=1, description="pieces a batch is cut into to fit in memory; must divide batch_size"
+    )
+    max_steps: Whole = Field(300, ge=0, description="optimizer updates")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="muon: orthogonalised momentum for the blocks' matrices, adamw for the rest",
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak learning rate")
+    muon_learning_rate: float = Field(0.02, gt=0, description="Muon's peak learning rate")
+    warmup_steps: Whole = Field(0, ge=0, description="steps of linear rise to the peak")
+    decay: Literal["none", "linear", "cosine"] = Field(
+        "linear", description="how the learning rate falls to zero"
+    )
+    decay_fraction: float = Field(
+        1.0, ge=0, le=1, description="share of max_steps, at the end, in which it falls"
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, description="decoupled weight decay of the matrices, times the learning rate"
+    )
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay of the gradient's mean")
+    beta2: float = Field(0.99, ge=0, lt=1, description="AdamW: decay of the gradient's square")
+    grad_clip: float = Field(1.0, ge=0, description="largest norm of the whole gradient; 0: off")
+    patience: Whole = Field(
+        0, ge=0, description="stop after this many evaluations without a better one; 0: off"
+    )
+    target_val_loss: float | None = Field(
+        None, gt=0, description="stop as soon as an evaluation reaches it [nats]"
+    )
+
+    @model_validator(mode="after")
+    def fits(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}"
+                ": choose one that does"
+            )
+        return self
+
+
+class LogConfig(Section):
+    """What is shown and kept. Nothing here changes the weights."""
+
+    log_every: Whole = Field(10, ge=1, description="steps between lines of metrics.jsonl")
+    eval_every: Whole = Field(
+        100,
+        ge=1,
+        description="steps between exact evaluations; also before the first and after the last",
+    )
+    save_every: Whole = Field(
+        100, ge=1, description="steps between checkpoints; also after the last step"
+    )
+    keep: Whole = Field(2, ge=0, description="newest checkpoints kept beside the best; 0: all")
+    tensorboard: bool = Field(True, description="write TensorBoard events")
+    sample_chars: Whole = Field(
+        200, ge=0, le=10**5, description="characters of the sample written at each evaluation"
+    )
+    sample_prompt: str = Field("\n", min_length=1, description="what that sample begins with")
+    probe: str = Field(
+        "ROMEO:\nBut soft, what light through yonder window breaks?",
+        min_length=1,
+        description="text whose attention is drawn at each evaluation, without unknown characters",
+    )
+
+
+class RunConfig(Section):
+    """Where the run lies."""
+
+    dir: str | None = Field(
+        None,
+        min_length=1,
+        description="directory of the run; default: runs/<time stamp>-<config name>",
+    )
+
+
+class Config(Section):
+    """A whole run. `--print-config` shows it resolved."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    log: LogConfig = LogConfig()
+    run: RunConfig = RunConfig()
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def fields() -> dict[str, Any]:
+    """Every dotted key with its pydantic field, in the order of the sections."""
+    return {
+        f"{section}.{name}": field
+        for section, holder in Config.model_fields.items()
+        for name, field in holder.annotation.model_fields.items()  # type: ignore[union-attr]
+    }
+
+
+if __name__ == "__main__":  # python -m gpt.config > configs/schema.json
+    json.dump(Config.model_json_schema(), sys.stdout, indent=1)
+    print()

@@ -1,0 +1,70 @@
+"""The one way this project reports a mistake: what and where, how to mend it, an exit code.
+
+error: unknown key model.n_layers (my.yaml:4)
+fix: did you mean model.n_layer?
+"""
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    DONE = 0
+    BUG = 1
+    USAGE = 2
+    CORPUS = 3
+    CHECKPOINT = 4
+    STORAGE = 5
+    NUMERIC = 6
+    BUSY = 7
+    WORKER = 8
+    SIGINT = 130
+    SIGTERM = 143
+
+
+class Mistake(Exception):
+    """Something the user can mend. `more` holds further mistakes found at the same time."""
+
+    def __init__(self, exit_code: Exit, what: str, fix: str, more: Sequence["Mistake"] = ()):
+        super().__init__(what)
+        self.exit_code, self.what, self.fix, self.more = exit_code, what, fix, tuple(more)
+
+    def lines(self) -> str:
+        own = f"error: {one_line(self.what)}\nfix: {one_line(self.fix)}"
+        return "\n".join([own, *(mistake.lines() for mistake in self.more)])
+
+
+def one_line(text: str) -> str:
+    """`text` with line breaks and control characters made visible: it may quote a user's file."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def run_command(main: Callable[[list[str]], int]) -> int:
+    """Run `main(argv)` and turn whatever it raises into the contract's lines and exit code."""
+    argv = sys.argv[1:]
+    try:
+        return main(argv)
+    except Exception as problem:
+        if "--debug" in argv:
+            traceback.print_exc()
+        mistake = as_mistake(problem)
+        print(mistake.lines(), file=sys.stderr)
+        return mistake.exit_code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return Exit.SIGINT
+
+
+def as_mistake(problem: Exception) -> Mistake:
+    if isinstance(problem, Mistake):
+        return problem
+    if isinstance(problem, OSError):
+        return Mistake(Exit.STORAGE, str(problem), "check the path, its rights and the free space")
+    what = f"{type(problem).__name__}: {problem}"
+    return Mistake(
+        Exit.BUG, what, "this is a fault of ours: please report it with --debug's output"
+    )

@@ -1,0 +1,264 @@
+"""The model, from the bigram table to the GPT. Read it from top to bottom.
+
+Letters in the shapes: B batch, T time (characters in a row), C n_embd, H n_head, D head_size,
+V vocab_size; S is T and, while text is written with a `KVCache`, the characters before them.
+"""
+
+import math
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from gpt.config import ModelConfig
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Scaled dot-product attention, written out: what `F.scaled_dot_product_attention` computes.
+
+    Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1, with the causal mask of 3.2.3.
+
+    Args:
+        q: what am I looking for? (..., T, D); the last T of the S characters ask.
+        k: what do I have? (..., S, D)
+        v: what can I share? (..., S, D)
+
+    Returns:
+        out (..., T, D), each row a mixture of the rows of v, and the weights (..., T, S) it is
+        mixed with: rows of non-negative numbers that sum to one.
+    """
+    T, S, D = q.shape[-2], k.shape[-2], q.shape[-1]
+    scores = q @ k.transpose(-2, -1) * D**-0.5  # (..., T, S): how well does my query match each key
+    past = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(diagonal=S - T)
+    scores = scores.masked_fill(~past, -math.inf)  # nobody looks into the future
+    weights = scores.softmax(dim=-1)
+    return weights @ v, weights
+
+
+class Head(nn.Module):
+    """One head of self-attention, as the lecture writes it; slow and clear.
+
+    `MultiHeadAttention` does the same for all its heads at once, and a test holds the two equal.
+    """
+
+    def __init__(self, n_embd: int, head_size: int):
+        super().__init__()
+        self.query = nn.Linear(n_embd, head_size, bias=False)  # what am I looking for?
+        self.key = nn.Linear(n_embd, head_size, bias=False)  # what do I have?
+        self.value = nn.Linear(n_embd, head_size, bias=False)  # what can I share?
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, C)
+        out, _ = attend(self.query(x), self.key(x), self.value(x))
+        return out  # (B, T, D)
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) over the last dimension, nothing learned (Zhang & Sennrich 2019)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], eps=1e-6)
+
+
+class Rotary(nn.Module):
+    """Turns each pair of q's or k's dimensions by an angle that grows with the position, so that
+    q.k depends on the distance alone (Su et al. 2021, "RoFormer", section 3.2.2)."""
+
+    cos: Tensor  # (block_size, D)
+    sin: Tensor
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        half = config.head_size // 2
+        frequency = 10000.0 ** (-torch.arange(half) / half)  # (D/2,) radians a character
+        angle = torch.arange(config.block_size)[:, None] * frequency  # (block_size, D/2)
+        cos, sin = angle.cos(), angle.sin()
+        self.register_buffer("cos", torch.cat([cos, cos], -1), persistent=False)
+        self.register_buffer("sin", torch.cat([sin, -sin], -1), persistent=False)
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:  # (B, H, T, D)
+        cos, sin = (table[start : start + x.shape[-2]] for table in (self.cos, self.sin))
+        partner = x.roll(x.shape[-1] // 2, dims=-1)  # dimension i is paired with i + D/2
+        return (x * cos + partner * sin).type_as(x)
+
+
+def norm(config: ModelConfig) -> nn.Module:
+    """The kind of normalisation that `config` asks for."""
+    if config.norm == "layer":
+        return nn.LayerNorm(config.n_embd)
+    return RMSNorm() if config.norm == "rms" else nn.Identity()
+
+
+class MultiHeadAttention(nn.Module):
+    """H heads side by side, then a projection back into the residual stream if there is one."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        C, self.n_head, self.head_size = config.n_embd, config.n_head, config.head_size
+        self.query = nn.Linear(C, C, bias=False)  # rows h*D to (h+1)*D belong to head h
+        self.key = nn.Linear(C, C, bias=False)
+        self.value = nn.Linear(C, C, bias=False)
+        self.rotary = Rotary(config) if config.positions == "rotary" else None
+        self.qk_norm = RMSNorm() if config.qk_norm else nn.Identity()
+        self.projection = nn.Linear(C, C, config.bias) if config.residual else nn.Identity()
+        self.dropout = config.dropout
+
+    def qkv(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v (B, H, T, D) of x (B, T, C), whose first character stands at `start`."""
+        B, T, _ = x.shape
+        q, k, v = (
+            linear(x).view(B, T, self.n_head, self.head_size).transpose(1, 2)  # (B, H, T, D)
+            for linear in (self.query, self.key, self.value)
+        )
+        if self.rotary:
+            q, k = self.rotary(q, start), self.rotary(k, start)
+        return self.qk_norm(q), self.qk_norm(k), v
+
+    def forward(self, x: Tensor, cache: "LayerCache | None" = None) -> Tensor:  # (B, T, C)
+        B, T, C = x.shape
+        q, k, v = self.qkv(x, cache.length if cache else 0)
+        if cache:
+            k, v = cache.extend(k, v)  # (B, H, S, D)
+        # the last of S characters may look at all of them; T > 1 characters start at the first
+        dropout = self.dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=T > 1)
+        out = out.transpose(1, 2).reshape(B, T, C)  # the heads' outputs side by side
+        return F.dropout(self.projection(out), self.dropout, self.training)
+
+
+class FeedForward(nn.Module):
+    """Each character by itself thinks over what it has gathered: C -> 4 C -> C.
+
+    Without a residual stream there is no way back into it: C -> C, as on the lecture's way there.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        C, width = config.n_embd, 4 * config.n_embd if config.residual else config.n_embd
+        self.up = nn.Linear(C, width, config.bias)
+        self.activation = config.feed_forward
+        self.projection = nn.Linear(width, C, config.bias) if config.residual else nn.Identity()
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, C)
+        x = self.up(x)  # (B, T, 4 C)
+        x = F.gelu(x) if self.activation == "gelu" else F.relu(x)
+        x = x.square() if self.activation == "relu2" else x  # So et al. 2021, "Primer"
+        return F.dropout(self.projection(x), self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """Communication, then computation: attention between characters, feed-forward for each."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.residual = config.residual
+        self.attention_norm = norm(config)
+        self.attention = MultiHeadAttention(config)
+        if config.feed_forward != "none":
+            self.feed_forward_norm = norm(config)
+            self.feed_forward = FeedForward(config)
+        self.has_feed_forward = config.feed_forward != "none"
+
+    def forward(self, x: Tensor, cache: "LayerCache | None" = None) -> Tensor:  # (B, T, C)
+        attended = self.attention(self.attention_norm(x), cache)
+        x = x + attended if self.residual else attended
+        if self.has_feed_forward:
+            thought = self.feed_forward(self.feed_forward_norm(x))
+            x = x + thought if self.residual else thought
+        return x
+
+
+class GPT(nn.Module):
+    """Characters in, logits of the next character out.
+
+    Args:
+        config: which of the parts there are; n_embd 0 leaves the bigram table alone.
+        vocab_size: number of characters in the alphabet.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int):
+        super().__init__()
+        self.config, self.vocab_size = config, vocab_size
+        C = config.n_embd or vocab_size
+        self.token_embedding = nn.Embedding(vocab_size, C)
+        if config.positions == "learned":
+            self.position_embedding = nn.Embedding(config.block_size, C)
+        self.embedding_norm = norm(config) if config.embedding_norm else nn.Identity()
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.norm = norm(config)
+        self.lm_head = nn.Linear(C, vocab_size, config.bias) if config.n_embd else nn.Identity()
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """torch's own first weights, or those of GPT-2 (normal, `init_std`); then the zeros."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding) and self.config.init_std:
+                nn.init.normal_(module.weight, std=self.config.init_std)
+                if isinstance(module, nn.Linear) and module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            last = name.endswith(("projection", "lm_head"))
+            if last and self.config.zero_init and isinstance(module, nn.Linear):
+                nn.init.zeros_(module.weight)
+
+    def embed(self, tokens: Tensor, start: int = 0) -> Tensor:
+        """The residual stream's first state (B, T, C): which character, and where it stands."""
+        x = self.token_embedding(tokens)  # (B, T, C)
+        if self.config.positions == "learned":
+            x = x + self.position_embedding.weight[start : start + tokens.shape[1]]
+        return self.embedding_norm(x)
+
+    def read_out(self, x: Tensor) -> Tensor:
+        """Logits (B, T, V) of the last state of the residual stream (B, T, C)."""
+        logits = self.lm_head(self.norm(x)).float()  # (B, T, V)
+        cap = self.config.logit_softcap
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    def forward(
+        self, tokens: Tensor, targets: Tensor | None = None, cache: "KVCache | None" = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits (B, T, V) of each next character and, with `targets`, their mean loss in nats.
+
+        Args:
+            tokens: (B, T) ids, T <= block_size (with a cache: T <= the room left in it).
+            targets: (B, T) ids of the characters that really come next.
+            cache: keys and values of the characters before `tokens`; those of `tokens` are added.
+        """
+        if cache and cache.length and tokens.shape[1] > 1:
+            raise ValueError("several characters at once can only be the first ones of a cache")
+        x = self.embed(tokens, cache.length if cache else 0)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, cache.layers[layer] if cache else None)
+        logits = self.read_out(x)
+        if targets is None:
+            return logits, None
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+class LayerCache:
+    """Keys and values of the characters read so far, in room for block_size of them."""
+
+    def __init__(self, shape: tuple[int, int, int, int], like: Tensor):
+        self.keys, self.values = like.new_empty(shape), like.new_empty(shape)  # (B, H, S, D)
+        self.length = 0
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Append k and v (B, H, T, D); return all of them (B, H, S, D)."""
+        start, self.length = self.length, self.length + k.shape[2]
+        self.keys[:, :, start : self.length] = k
+        self.values[:, :, start : self.length] = v
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+
+class KVCache:
+    """What `GPT.forward` need not compute again while text is written character by character."""
+
+    def __init__(self, model: GPT, batch_size: int):
+        config = model.config
+        shape = (batch_size, config.n_head, config.block_size, config.head_size)
+        like = model.token_embedding.weight
+        self.layers = [LayerCache(shape, like) for _ in range(config.n_layer)]
+
+    @property
+    def length(self) -> int:
+        return self.layers[0].length if self.layers else 0
