@@ -1,0 +1,55 @@
+"""The exact loss of a model over a whole split. Draws no random number, changes nothing."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gpt.model import GPT
+
+
+@torch.no_grad()
+def exact_loss(model: GPT, ids: npt.NDArray[np.unsignedinteger], batch_chars: int = 2**14) -> float:
+    """Mean loss, in nats a character, of every character of `ids` but the first.
+
+    The text is cut into windows of the model's block_size that do not overlap; the last one may be
+    shorter. fp32, evaluation mode.
+
+    Args:
+        ids: (N,) with N >= 2.
+        batch_chars: characters that go through the model at once.
+    """
+    device = model.token_embedding.weight.device
+    was_training = model.training
+    model.eval()
+    try:
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        for tokens, targets in windows(ids, model.config.block_size, batch_chars):
+            _, loss = model(tokens.to(device), targets.to(device))
+            total += loss.double() * targets.numel()
+    finally:
+        model.train(was_training)
+    return float(total) / (len(ids) - 1)
+
+
+def windows(
+    ids: npt.NDArray[np.unsignedinteger], block_size: int, batch_chars: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(tokens, targets), each (B, T), that cover `ids` once."""
+    whole = (len(ids) - 1) // block_size
+    rows = max(1, batch_chars // block_size)
+    for first in range(0, whole, rows):
+        start, stop = first * block_size, min(first + rows, whole) * block_size
+        piece = torch.from_numpy(ids[start : stop + 1].astype(np.int64))
+        yield piece[:-1].view(-1, block_size), piece[1:].view(-1, block_size)
+    rest = torch.from_numpy(ids[whole * block_size :].astype(np.int64))
+    if len(rest) > 1:
+        yield rest[None, :-1], rest[None, 1:]
+
+
+def bits(nats: float) -> float:
+    """A loss in bits a character."""
+    return nats / math.log(2)
