@@ -263,16 +263,16 @@ def _own_texts(data: DataConfig) -> list[Path]:
 TINYSHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 )
-TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+NAMED = {  # name -> SHA-256 of the text
+    "shakespeare": plays.TEXT_SHA256,
+    "tinyshakespeare": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+}
 
 
 def _named_text(name: str, say: Callable[[str], None]) -> Path:
     """The file of a named corpus, made first if it is not there or not what it should be."""
-    path, wanted = {
-        "shakespeare": (DATA / "shakespeare.txt", plays.TEXT_SHA256),
-        "tinyshakespeare": (DATA / "tinyshakespeare.txt", TINYSHAKESPEARE_SHA256),
-    }[name]
-    if not (path.is_file() and _sha256(path.read_bytes()) == wanted):
+    path = DATA / f"{name}.txt"
+    if not (path.is_file() and _sha256(path.read_bytes()) == NAMED[name]):
         data = _fetch_plays(say) if name == "shakespeare" else _download(TINYSHAKESPEARE_URL, say)
         keep_named_text(name, data)
     return path
@@ -284,10 +284,9 @@ def keep_named_text(name: str, data: bytes) -> Path:
     Raises:
         Mistake: with exit code 3 if its SHA-256 is another one.
     """
-    wanted = {"shakespeare": plays.TEXT_SHA256, "tinyshakespeare": TINYSHAKESPEARE_SHA256}[name]
-    if _sha256(data) != wanted:
-        what = f"this is not {name}: {len(data)} bytes with SHA-256 {_sha256(data)}, not {wanted}"
-        fix = "try again; if it stays so, use --data.text FILE with a text of your own"
+    if _sha256(data) != NAMED[name]:
+        what = f"this is not {name}: {len(data)} bytes with SHA-256 {_sha256(data)}"
+        fix = f"it should be {NAMED[name]}; or use --data.text FILE with a text of your own"
         raise Mistake(Exit.CORPUS, what, fix)
     path = DATA / f"{name}.txt"
     path.parent.mkdir(exist_ok=True)

@@ -127,9 +127,9 @@ class Monitor:
             return
         tokens = torch.from_numpy(self.tokenizer.encode(text).astype("int64"))
         layers = trace(model, tokens.to(model.token_embedding.weight.device)).layers
-        for number, layer in enumerate(layers, start=1):
+        for number, layer in enumerate(layers):
             picture = figure_image(layer_figure(layer.weights, text, number))
-            self.board.add_image(f"attention/layer {number}", picture, step, dataformats="HWC")
+            self.board.add_image(f"attention/layer {number + 1}", picture, step, dataformats="HWC")
 
 
 def process_seconds() -> float:
