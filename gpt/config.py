@@ -77,8 +77,10 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def fits(self) -> Self:
-        if self.n_embd == 0 and (self.n_layer or self.positions != "none"):
-            raise ValueError("n_embd 0 is the bigram table: set n_layer to 0 and positions to none")
+        if self.n_embd == 0 and (self.n_layer or (self.positions, self.norm) != ("none", "none")):
+            raise ValueError(
+                "n_embd 0 is the bigram table: set n_layer to 0, positions and norm to none"
+            )
         if self.n_embd % self.n_head:
             near = max(self.n_head, round(self.n_embd / self.n_head) * self.n_head)
             raise ValueError(
