@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 import gpt.checkpoint
 import gpt.config
@@ -14,6 +15,8 @@ import gpt.corpus
 from gpt.config import Config
 from gpt.corpus import Corpus
 
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
