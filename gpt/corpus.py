@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -293,6 +294,8 @@ def _download(url: str, say: Callable[[str], None]) -> bytes:
         with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.read()
     except (OSError, http.client.HTTPException) as problem:  # the latter: cut short, not HTTP
+        if isinstance(problem, urllib.error.HTTPError):
+            problem.close()
         what = f"cannot download {url}: {getattr(problem, 'reason', problem)}"
         fix = "python scripts/prepare_data.py tinyshakespeare --from FILE"
         raise Mistake(Exit.CORPUS, what, fix) from problem
