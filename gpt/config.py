@@ -5,6 +5,7 @@ editors (configs/schema.json) and the error messages are all made from these fie
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -209,6 +210,21 @@ class RunConfig(Section):
     )
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper for all texts: line ends as escapes, "1e5" and "09", numbers in 1.2, in quotes."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if text.splitlines() == [text] else '"'
+    ),
+)
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[.0-9]+([eE][-+]?[0-9]+)?\Z"), None
+)
+
+
 class Config(Section):
     """A whole run. `--print-config` shows it resolved."""
 
@@ -219,7 +235,7 @@ class Config(Section):
     run: RunConfig = RunConfig()
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def fields() -> dict[str, Any]:
