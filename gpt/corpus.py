@@ -6,11 +6,13 @@ A prepared corpus is a folder of two files: `ids.bin`, the text's ids in the nar
 
 import codecs
 import hashlib
+import http.client
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -120,12 +122,15 @@ def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
 
 def open_prepared(folder: Path, name: str, val_fraction: float) -> Corpus:
     """Memory-map a prepared corpus."""
-    meta: dict[str, Any] = json.loads((folder / "meta.json").read_text("utf-8"))
-    tokenizer = CharTokenizer(meta["alphabet"])
-    path = folder / "ids.bin"
-    if path.stat().st_size != meta["characters"] * np.dtype(tokenizer.dtype).itemsize:
-        what = f"{path} has not the size that meta.json says"
-        raise Mistake(Exit.CORPUS, what, f"delete {folder}; it is made anew")
+    path, again = folder / "ids.bin", f"delete {folder}; it is made anew"
+    try:
+        meta: dict[str, Any] = json.loads((folder / "meta.json").read_text("utf-8"))
+        tokenizer = CharTokenizer(meta["alphabet"])
+        size = meta["characters"] * np.dtype(tokenizer.dtype).itemsize
+    except (ValueError, KeyError, TypeError):
+        raise Mistake(Exit.CORPUS, f"{folder / 'meta.json'} is damaged", again) from None
+    if not path.is_file() or path.stat().st_size != size:
+        raise Mistake(Exit.CORPUS, f"{path} has not the size that meta.json says", again)
     ids = np.memmap(path, dtype=tokenizer.dtype, mode="r")
     return Corpus(name, tokenizer, ids, meta["sha256"], val_fraction)
 
@@ -149,19 +154,19 @@ def read_chunks(paths: Iterable[Path]) -> Iterator[str]:
         Mistake: with exit code 3 at the first byte that is not UTF-8, naming its offset.
     """
     for path in paths:
-        newlines = codecs.getincrementaldecoder("utf-8")()
-        ends_in_cr = False
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        at_start, ends_in_cr = True, False
         with path.open("rb") as file:
             offset = 0
             while True:
                 data = file.read(CHUNK)
                 try:
-                    pending = len(newlines.getstate()[0])
-                    text = newlines.decode(data, final=not data)
+                    pending = len(decoder.getstate()[0])
+                    text = decoder.decode(data, final=not data)
                 except UnicodeDecodeError as problem:
                     raise _not_utf8(path, offset - pending + problem.start, problem) from None
-                if offset == 0:
-                    text = text.removeprefix("\ufeff")
+                if at_start and text:
+                    text, at_start = text.removeprefix("\ufeff"), False
                 offset += len(data)
                 # a \r\n that two pieces share: the \\r waits for its \\n
                 text, ends_in_cr = ("\r" if ends_in_cr else "") + text, False
@@ -317,7 +322,9 @@ def _download(url: str, say: Callable[[str], None]) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.read()
-    except OSError as problem:
+    except (OSError, http.client.HTTPException) as problem:  # the latter: cut short, not HTTP
+        if isinstance(problem, urllib.error.HTTPError):
+            problem.close()
         what = f"cannot download {url}: {getattr(problem, 'reason', problem)}"
         fix = "python scripts/prepare_data.py tinyshakespeare --from FILE"
         raise Mistake(Exit.CORPUS, what, fix) from problem

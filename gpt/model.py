@@ -232,6 +232,8 @@ class GPT(nn.Module):
         x = self.embed(tokens, cache.length if cache else 0)
         for layer, block in enumerate(self.blocks):
             x = block(x, cache.layers[layer] if cache else None)
+        if cache:
+            cache.length += tokens.shape[1]
         logits = self.read_out(x)
         if targets is None:
             return logits, None
@@ -261,7 +263,4 @@ class KVCache:
         shape = (batch_size, config.n_head, config.block_size, config.head_size)
         like = model.token_embedding.weight
         self.layers = [LayerCache(shape, like) for _ in range(config.n_layer)]
-
-    @property
-    def length(self) -> int:
-        return self.layers[0].length if self.layers else 0
+        self.length = 0  # characters read so far, also where there is no layer to remember them
