@@ -44,7 +44,7 @@ class Monitor:
         self.run, self.config, self.tokenizer = run, config, tokenizer
         metrics = run / "metrics.jsonl"
         storage.replace_file(metrics, _rows_until(metrics, step))
-        self.metrics = metrics.open("ab")
+        self.metrics = storage.Journal(metrics)
         self.board = _open_board(run, config, step) if config.log.tensorboard else None
         self.bar = tqdm(
             total=config.train.max_steps,
@@ -84,9 +84,7 @@ class Monitor:
                 f"step {row['step']:>6}  val loss {row['val_loss']:.4f} nats "
                 f"= {row['val_bits_per_char']:.4f} bits per character"
             )
-        with storage.storage_errors(self.run / "metrics.jsonl"):
-            self.metrics.write(json.dumps(row).encode() + b"\n")
-            self.metrics.flush()
+        self.metrics.write(json.dumps(row).encode())
         if self.board:
             for key, tag in SCALARS.items():
                 if row.get(key) is not None:
@@ -107,8 +105,9 @@ class Monitor:
 
     def sync(self) -> None:
         """Have the disk hold what was logged, as a checkpoint must not be ahead of its metrics."""
-        with storage.storage_errors(self.run / "metrics.jsonl"):
-            os.fsync(self.metrics.fileno())
+        self.metrics.sync()
+        if self.board:
+            self.board.flush()
 
     def _write(self, model: GPT) -> str:
         prompt = self.tokenizer.known(self.config.log.sample_prompt) or self.tokenizer.alphabet[0]
@@ -145,17 +144,26 @@ _IMPORTED = time.perf_counter()
 
 
 def _rows_until(path: Path, step: int) -> bytes:
-    """The lines of metrics.jsonl up to `step`; a resumed run writes the later ones again."""
-    lines = path.read_bytes().splitlines(keepends=True) if step and path.exists() else []
-    whole = (line for line in lines if line.endswith(b"\n"))
-    return b"".join(line for line in whole if json.loads(line)["step"] <= step)
+    """The lines of metrics.jsonl up to `step`; a resumed run writes the later ones again.
+
+    What a crash may have left at its end, half a line or none of ours, is dropped too.
+    """
+    kept = []
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+        try:
+            if line.endswith(b"\n") and json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue
+    return b"".join(kept)
 
 
 def _open_board(run: Path, config: Config, step: int) -> "SummaryWriter":
     from torch.utils.tensorboard import SummaryWriter
     from torch.utils.tensorboard.summary import hparams
 
-    board = SummaryWriter(str(run), purge_step=step + 1 if step else None, flush_secs=10)
+    # what a session that was killed showed of later steps is dropped; of step 0, shown anew
+    board = SummaryWriter(str(run), purge_step=step + 1 if step else 0, flush_secs=10)
     values = {
         f"{section}.{name}": value if isinstance(value, int | float | str) else str(value)
         for section, keys in config.model_dump().items()
