@@ -92,7 +92,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     files["manifest.json"] = _manifest(files, progress)
     path = run / "checkpoints" / _name(progress.step)
     storage.publish_directory(path, files)
-    _rotate(run, checkpoint.config.log.keep)
+    tidy(run, checkpoint.config.log.keep)
     return path
 
 
@@ -387,7 +387,7 @@ def _val_loss(path: Path) -> float:
     return loss if isinstance(loss, float) and math.isfinite(loss) else math.inf
 
 
-def _rotate(run: Path, keep: int) -> None:
+def tidy(run: Path, keep: int) -> None:
     """Delete all but the best and the `keep` newest (0: delete none), then name best and last."""
     paths = checkpoints_of(run)
     best = next(iter(_by_loss(run)), paths[-1])

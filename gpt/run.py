@@ -18,6 +18,7 @@ from gpt.checkpoint import (
     locked,
     save_checkpoint,
     set_aside,
+    tidy,
 )
 from gpt.config import Config
 from gpt.corpus import Corpus, load_corpus
@@ -59,6 +60,7 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
     with locked(run):
         start = load_last(run, say)
         set_aside(run, start.progress.step)
+        tidy(run, start.config.log.keep)  # a kill may have come before it
         config = change(start.config)
         corpus = _make_ready(config)
         _compare(start, config, corpus, exact)
