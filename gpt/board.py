@@ -42,12 +42,16 @@ class Board:
     step: int
 
     def __post_init__(self) -> None:
-        self.writer = SummaryWriter(str(self.run), purge_step=self.step + 1 if self.step else None)
+        # what a session that was killed showed of later steps is dropped; of step 0, shown anew
+        self.writer = SummaryWriter(str(self.run), purge_step=self.step + 1 if self.step else 0)
         if not self.step:
             for summary in hparams(_flat(self.config), {"loss/val": 0}):
                 self.writer._get_file_writer().add_summary(summary)
             self.writer.add_custom_scalars(_layout(self.config))
             self.writer.add_text("config", fenced(self.config.to_yaml()), 0)
+
+    def flush(self) -> None:
+        self.writer.flush()
 
     def close(self) -> None:
         self.writer.close()

@@ -91,6 +91,11 @@ class ModelConfig(Section):
             raise ValueError(
                 f"rotary positions turn pairs, but head_size is {self.head_size}: make it even"
             )
+        if self.positions == "rotary" and self.n_layer * self.block_size * self.head_size > 2**27:
+            raise ValueError(
+                f"the tables of rotary positions need more than 1 GiB with block_size"
+                f" {self.block_size}: make it smaller"
+            )
         return self
 
     @property

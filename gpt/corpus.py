@@ -8,14 +8,13 @@ import codecs
 import hashlib
 import http.client
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -115,24 +114,30 @@ def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
     survey = _survey(paths)
     _check(survey, name, data.val_fraction, block_size)
     folder = DATA / "prepared" / survey.sha256[:16]
-    if not (folder / "meta.json").is_file():
-        _prepare(paths, survey, folder, say)
+    if not _is_whole(folder, survey):
+        with storage.lock(folder.parent / ".lock", wait=True):
+            if not _is_whole(folder, survey):
+                _prepare(paths, survey, folder, say)
     return open_prepared(folder, name, data.val_fraction)
 
 
 def open_prepared(folder: Path, name: str, val_fraction: float) -> Corpus:
     """Memory-map a prepared corpus."""
-    path, again = folder / "ids.bin", f"delete {folder}; it is made anew"
-    try:
-        meta: dict[str, Any] = json.loads((folder / "meta.json").read_text("utf-8"))
-        tokenizer = CharTokenizer(meta["alphabet"])
-        size = meta["characters"] * np.dtype(tokenizer.dtype).itemsize
-    except (ValueError, KeyError, TypeError):
-        raise Mistake(Exit.CORPUS, f"{folder / 'meta.json'} is damaged", again) from None
-    if not path.is_file() or path.stat().st_size != size:
-        raise Mistake(Exit.CORPUS, f"{path} has not the size that meta.json says", again)
-    ids = np.memmap(path, dtype=tokenizer.dtype, mode="r")
+    meta: dict[str, Any] = json.loads((folder / "meta.json").read_bytes())
+    tokenizer = CharTokenizer(meta["alphabet"])
+    ids = np.memmap(folder / "ids.bin", dtype=tokenizer.dtype, mode="r")
     return Corpus(name, tokenizer, ids, meta["sha256"], val_fraction)
+
+
+def _is_whole(folder: Path, survey: "Survey") -> bool:
+    """Whether `folder` holds what `_prepare` makes of the text, byte for byte."""
+    try:
+        meta = json.loads((folder / "meta.json").read_bytes())
+        with (folder / "ids.bin").open("rb") as file:
+            ids_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError, RecursionError):
+        return False
+    return bool(meta == {**asdict(survey), "ids_sha256": ids_sha256})
 
 
 # --- reading and checking ----------------------------------------------------------------------
@@ -232,25 +237,22 @@ def _prepare(paths: list[Path], survey: Survey, folder: Path, say: Callable[[str
         f"{len(survey.alphabet)} distinct"
     )
     tokenizer = CharTokenizer(survey.alphabet)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".preparing-", dir=folder.parent))
-    with storage.storage_errors(folder):
-        try:
-            bar = tqdm(total=survey.characters, unit="char", unit_scale=True, leave=False, delay=1)
-            with (beside / "ids.bin").open("wb") as file, bar:
-                for text in read_chunks(paths):
-                    tokenizer.encode(text).tofile(file)
-                    bar.update(len(text))
-            meta = {
-                "alphabet": survey.alphabet,
-                "characters": survey.characters,
-                "sha256": survey.sha256,
-            }
-            (beside / "meta.json").write_text(json.dumps(meta), "utf-8")
-            storage.remove(folder)
-            storage.rename(beside, folder)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+    digest = hashlib.sha256()
+    bar = tqdm(total=survey.characters, unit="char", unit_scale=True, leave=False, delay=1)
+
+    def ids() -> Iterator[bytes]:
+        for text in read_chunks(paths):
+            data = tokenizer.encode(text).tobytes()
+            digest.update(data)
+            bar.update(len(text))
+            yield data
+
+    def meta() -> Iterator[bytes]:  # comes after the ids, when their digest is known
+        yield json.dumps({**asdict(survey), "ids_sha256": digest.hexdigest()}).encode()
+
+    with bar, storage.storage_errors(folder):
+        storage.remove(folder)
+        storage.publish_directory(folder, {"ids.bin": ids(), "meta.json": meta()})
 
 
 def _own_texts(data: DataConfig) -> list[Path]:

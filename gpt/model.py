@@ -53,11 +53,14 @@ class Head(nn.Module):
         return out  # (B, T, D)
 
 
+RMS_EPS = 1e-6
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) over the last dimension, nothing learned (Zhang & Sennrich 2019)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], eps=1e-6)
+        return F.rms_norm(x, x.shape[-1:], eps=RMS_EPS)
 
 
 class Rotary(nn.Module):
@@ -155,10 +158,10 @@ class Block(nn.Module):
         self.residual = config.residual
         self.attention_norm = norm(config)
         self.attention = MultiHeadAttention(config)
-        if config.feed_forward != "none":
+        self.has_feed_forward = config.feed_forward != "none"
+        if self.has_feed_forward:
             self.feed_forward_norm = norm(config)
             self.feed_forward = FeedForward(config)
-        self.has_feed_forward = config.feed_forward != "none"
 
     def forward(self, x: Tensor, cache: "LayerCache | None" = None) -> Tensor:  # (B, T, C)
         attended = self.attention(self.attention_norm(x), cache)

@@ -36,7 +36,7 @@ class Monitor:
         self.run, self.config, self.tokenizer = run, config, tokenizer
         metrics = run / "metrics.jsonl"
         storage.replace_file(metrics, _rows_until(metrics, step))
-        self.metrics = metrics.open("ab")
+        self.metrics = storage.Journal(metrics)
         self.board = self._open_board(step) if config.log.tensorboard else None
         self.bar = tqdm(
             total=config.train.max_steps,
@@ -76,9 +76,7 @@ class Monitor:
                 f"step {row['step']:>6}  val loss {row['val_loss']:.4f} nats "
                 f"= {row['val_bits_per_char']:.4f} bits per character"
             )
-        with storage.storage_errors(self.run / "metrics.jsonl"):
-            self.metrics.write(json.dumps(row).encode() + b"\n")
-            self.metrics.flush()
+        self.metrics.write(json.dumps(row).encode())
         if self.board:
             self.board.log(row)
         shown = {"loss": row.get("train_loss"), "val": self.val_loss}
@@ -99,8 +97,9 @@ class Monitor:
 
     def sync(self) -> None:
         """Have the disk hold what was logged, as a checkpoint must not be ahead of its metrics."""
-        with storage.storage_errors(self.run / "metrics.jsonl"):
-            os.fsync(self.metrics.fileno())
+        self.metrics.sync()
+        if self.board:
+            self.board.flush()
 
     def _write(self, model: GPT) -> str:
         prompt = self.tokenizer.known(self.config.log.sample_prompt) or self.tokenizer.alphabet[0]
@@ -129,7 +128,15 @@ _IMPORTED = time.perf_counter()
 
 
 def _rows_until(path: Path, step: int) -> bytes:
-    """The lines of metrics.jsonl up to `step`; a resumed run writes the later ones again."""
-    lines = path.read_bytes().splitlines(keepends=True) if step and path.exists() else []
-    whole = (line for line in lines if line.endswith(b"\n"))
-    return b"".join(line for line in whole if json.loads(line)["step"] <= step)
+    """The lines of metrics.jsonl up to `step`; a resumed run writes the later ones again.
+
+    What a crash may have left at its end, half a line or none of ours, is dropped too.
+    """
+    kept = []
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+        try:
+            if line.endswith(b"\n") and json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue
+    return b"".join(kept)

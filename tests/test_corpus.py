@@ -135,15 +135,12 @@ def test_a_text_is_prepared_once(write: Write) -> None:
 
 
 @pytest.mark.parametrize("name", ["ids.bin", "meta.json"])
-def test_a_damaged_preparation_is_refused_with_the_way_out(write: Write, name: str) -> None:
+def test_a_damaged_preparation_is_made_anew(write: Write, name: str) -> None:
     path = write("hello world " * 5)
-    load_corpus(config_of(path), ignore)
+    before = load_corpus(config_of(path), ignore).ids.tolist()
     (damaged,) = corpus.DATA.rglob(name)
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    with pytest.raises(Mistake, match=name) as caught:
-        load_corpus(config_of(path), ignore)
-    assert caught.value.exit_code == Exit.CORPUS
-    assert f"delete {damaged.parent}" in caught.value.fix
+    assert load_corpus(config_of(path), ignore).ids.tolist() == before
 
 
 # --- what cannot be learned from ---------------------------------------------------------------
@@ -209,7 +206,7 @@ def counting(length: int, val_fraction: float = 0.3) -> Corpus:
 def test_the_splits_are_the_text_cut_once(length: int, val_fraction: float) -> None:
     made = counting(length, val_fraction)
     assert [*made.train_ids, *made.val_ids] == [*range(length)]
-    assert len(made.val_ids) == pytest.approx(length * val_fraction, abs=1)
+    assert 0 <= len(made.val_ids) - length * val_fraction < 1 + 1e-9  # rounded up
 
 
 @given(st.integers(0, 10**9), st.integers(0, 2**63 - 1), st.integers(1, 9), st.integers(1, 69))
@@ -340,6 +337,12 @@ def test_meta_says_what_the_ids_are(write: Write) -> None:
     load_corpus(config_of(write("abba" * 9)), ignore)
     (meta,) = corpus.DATA.rglob("meta.json")
     digest = hashlib.sha256(b"abba" * 9).hexdigest()
-    assert json.loads(meta.read_text()) == {"alphabet": "ab", "characters": 36, "sha256": digest}
+    ids = bytes([0, 1, 1, 0] * 9)
+    assert (meta.parent / "ids.bin").read_bytes() == ids
     assert meta.parent.name == digest[:16]
-    assert (meta.parent / "ids.bin").read_bytes() == bytes([0, 1, 1, 0] * 9)
+    assert json.loads(meta.read_text()) == {
+        "alphabet": "ab",
+        "characters": 36,
+        "sha256": digest,
+        "ids_sha256": hashlib.sha256(ids).hexdigest(),
+    }

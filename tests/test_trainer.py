@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpt.checkpoint import Checkpoint, checkpoints_of, load_best, load_last
+from gpt.checkpoint import Checkpoint, checkpoints_of, load_best, load_checkpoint, load_last
 from gpt.cli import overridden
 from gpt.config import Config
 from gpt.corpus import load_corpus
@@ -220,7 +220,8 @@ def test_near_seeds_and_steps_give_unrelated_seeds() -> None:
 
 
 def test_rows_and_checkpoints_come_when_they_are_due(trained: Trained) -> None:
-    run = trained(train__max_steps=7, log__log_every=2, log__eval_every=3, log__save_every=5, log__keep=0)  # fmt: skip
+    every = {"log__log_every": 2, "log__eval_every": 3, "log__save_every": 5, "log__keep": 0}
+    run = trained(train__max_steps=7, **every)
     assert [row["step"] for row in rows(run)] == [2, 3, 4, 6, 7]
     assert [row["step"] for row in rows(run) if "val_loss" in row] == [3, 6, 7]
     saved = {int(path.name[5:]) for path in checkpoints_of(run)}
@@ -282,20 +283,14 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(
         return logits, loss * float("nan") if self.training and next(calls) == 5 else loss
 
     monkeypatch.setattr(GPT, "forward", poisoned)
-    with pytest.raises(Mistake, match="not finite in step 5") as caught:
+    with pytest.raises(Mistake, match="not finite: the loss in step 5") as caught:
         trained(log__save_every=100)
     assert caught.value.exit_code == Exit.NUMERIC
     saved = last(trained.folder / "run-2")
     assert saved.progress.step == 3  # the last evaluation's
     undisturbed = {p.name: p for p in checkpoints_of(whole)}["step-000003"]
-    assert_same(saved.weights, load_at(undisturbed).weights)
+    assert_same(saved.weights, load_checkpoint(undisturbed).weights)
     assert "step 3" in caught.value.fix
-
-
-def load_at(path: Path) -> Checkpoint:
-    from gpt.checkpoint import load_checkpoint
-
-    return load_checkpoint(path)
 
 
 def test_a_loss_that_is_not_finite_is_never_the_best(
@@ -303,7 +298,7 @@ def test_a_loss_that_is_not_finite_is_never_the_best(
 ) -> None:
     losses = iter([float("nan"), 3.0])
     monkeypatch.setattr("gpt.trainer.exact_loss", lambda model, ids: next(losses))
-    with pytest.raises(Mistake, match="validation loss") as caught:
+    with pytest.raises(Mistake, match="not finite: val loss after step 3") as caught:
         trained()
     assert caught.value.exit_code == Exit.NUMERIC
 
@@ -314,7 +309,7 @@ def test_a_loss_that_is_not_finite_is_never_the_best(
 def test_a_signal_ends_after_the_step_with_a_checkpoint(
     trained: Trained,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
     number: int,
     code: int,
 ) -> None:
@@ -323,7 +318,7 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint(
     run = trained()
     assert trained.code == code
     assert last(run).progress.step == 2
-    err = capsys.readouterr().err
+    err = capfd.readouterr().err
     assert "stopping after this step" in err
     assert f"--resume {run}" in err
     assert signal.getsignal(number) == before
@@ -375,8 +370,8 @@ def test_a_text_with_other_characters_is_refused(trained: Trained, text_file: Pa
 def test_fine_tuning_keeps_the_rows_of_the_characters_both_know(
     trained: Trained, tmp_path: Path, bigram: bool, steps: int
 ) -> None:
-    table = {"model__n_embd": 0, "model__n_layer": 0, "model__positions": "none", "model__norm": "none"}  # fmt: skip
-    origin = last(trained(**(table if bigram else {})))
+    table = {"n_embd": 0, "n_layer": 0, "positions": "none", "norm": "none"}
+    origin = last(trained(**{f"model__{key}": table[key] for key in table if bigram}))
     other = tmp_path / "other.txt"
     other.write_text("zyx JULIET: yonder éé breaks?\n" * 20)
     run = trained(origin, data__text=str(other), train__max_steps=0)

@@ -91,7 +91,7 @@ def position_embedding_table(model: GPT) -> EmbeddingTable | None:
 def label(character: str) -> str:
     """The character as a label: white space by its sign, what cannot be shown by its number."""
     shown = glyph(character)
-    return f"U+{ord(character):04X}" if shown == UNKNOWN or shown.isspace() else shown
+    return f"U+{ord(character):04X}" if shown == UNKNOWN else shown
 
 
 def category(character: str) -> str:
