@@ -1,0 +1,212 @@
+"""The attention page with a model in it: one HTML file that needs no network.
+
+The page's own parts (page.html, page.css and the scripts) lie beside this file. The model travels
+as JSON: config, alphabet, weights as 16-bit floats, and torch's logits to hold the page against.
+"""
+
+import base64
+import hashlib
+import inspect
+import json
+import re
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpt import model as model_source
+from gpt.checkpoint import Checkpoint
+from gpt.errors import Exit, Mistake
+from gpt.model import GPT, Block, attend
+from gpt.tokenizer import UnknownCharacter
+
+HERE = Path(__file__).parent
+SCRIPTS = ["numbers.js", "model.js", "circuits.js", "draw.js", "views.js", "page.js"]
+
+MOST_PARAMETERS = 3_000_000  # above it, the file holds the text's traces instead of the weights
+MOST_LOGITS = 2**17  # of torch's, to compare with
+
+# The lines of model.py that the page's "step by step" shows, each by a piece found only there.
+LINES = {
+    "embed": "x = self.token_embedding(tokens)",
+    "position": "x = x + self.position_embedding.weight[",
+    "norm": "attended = self.attention(self.attention_norm(x), cache)",
+    "qkv": "for linear in (self.query, self.key, self.value)",
+    "rotary": "q, k = self.rotary(q, start), self.rotary(k, start)",
+    "qk_norm": "return self.qk_norm(q), self.qk_norm(k), v",
+    "score": "scores = q @ k.transpose(-2, -1)",
+    "mask": "scores = scores.masked_fill(",
+    "softmax": "weights = scores.softmax(",
+    "mix": "return weights @ v, weights",
+    "project": "return F.dropout(self.projection(out)",
+    "residual": "x = x + attended if self.residual",
+    "read_out": "logits = self.lm_head(self.norm(x))",
+}
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """What a page shows: a checkpoint, a text, and the same run at other steps."""
+
+    name: str  # of the run
+    checkpoint: Checkpoint
+    text: str
+    history: tuple[Checkpoint, ...] = ()
+
+
+def html(exhibit: Exhibit) -> str:
+    """The whole page as one self-contained HTML file."""
+    return assemble(json_for_html(page_data(exhibit, MOST_PARAMETERS)))
+
+
+def assemble(data: str) -> str:
+    """page.html with style, script and `data` in their places, and a policy that allows no more."""
+    parts = {"style": read("page.css"), "script": script(), "data": data}
+    policy = (
+        f"default-src 'none'; script-src '{_digest(parts['script'])}'; "
+        f"style-src '{_digest(parts['style'])}'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    parts["policy"] = policy
+    # in one pass: what is put in is not searched again, whatever it holds
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], read("page.html"))
+
+
+def script() -> str:
+    """The page's scripts, one behind the other."""
+    return "\n".join(map(read, SCRIPTS))
+
+
+def read(name: str) -> str:
+    """One of the page's own files."""
+    return (HERE / name).read_text("utf-8")
+
+
+def json_for_html(value: Any) -> str:
+    """JSON that no HTML parser can mistake for markup; all beyond ASCII is escaped by json itself."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def page_data(exhibit: Exhibit, most_parameters: int | None = None) -> dict[str, Any]:
+    """All that the page is told.
+
+    Args:
+        most_parameters: ship the text's queries, keys and values instead of more weights than these.
+    """
+    checkpoint = exhibit.checkpoint
+    model = checkpoint.make_model()
+    tokens = torch.from_numpy(checkpoint.tokenizer.encode(exhibit.text).astype(np.int64))[None]
+    parameters = sum(p.numel() for p in model.parameters())
+    data = {
+        "run": exhibit.name,
+        "step": checkpoint.progress.step,
+        "valLoss": checkpoint.progress.val_loss,
+        "config": checkpoint.config.model.model_dump(),
+        "alphabet": [ord(character) for character in checkpoint.tokenizer.alphabet],
+        "text": exhibit.text,
+        "parameters": parameters,
+        "lines": source_lines(),
+        "history": [snapshot(other, tokens) for other in exhibit.history],
+    }
+    if most_parameters is not None and parameters > most_parameters:
+        return data | {"trace": pack(queries_keys_values(model, tokens)), **_reference(model, tokens)}
+    exact = logits_of(model, tokens)
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        for tensor in weights.values():
+            tensor.copy_(tensor.half())
+    reference = _reference(model, tokens)
+    reference["reference"]["rounding"] = float((logits_of(model, tokens) - exact).abs().max())
+    sizes = [[name, tensor.numel()] for name, tensor in weights.items()]
+    return data | {"weights": {"sizes": sizes, "numbers": pack(weights.values())}, **reference}
+
+
+def encode(checkpoint: Checkpoint, text: str) -> str:
+    """`text`, if the checkpoint's model can read it.
+
+    Raises:
+        Mistake: with exit code 2 if it cannot.
+    """
+    block_size = checkpoint.config.model.block_size
+    if not text:
+        raise Mistake(Exit.USAGE, "the text is empty", "give at least one character")
+    if len(text) > block_size:
+        what = f"the text has {len(text)} characters, the model sees {block_size} at once"
+        raise Mistake(Exit.USAGE, what, f"give at most {block_size} characters")
+    try:
+        checkpoint.tokenizer.encode(text)
+    except UnknownCharacter as problem:
+        fix = f"use the characters it learned: {checkpoint.tokenizer.alphabet}"
+        raise Mistake(Exit.USAGE, str(problem), fix) from None
+    return text
+
+
+def default_text(checkpoint: Checkpoint) -> str:
+    """The run's own probe text, as much of it as the model can read."""
+    tokenizer, config = checkpoint.tokenizer, checkpoint.config
+    return (tokenizer.known(config.log.probe) or tokenizer.alphabet)[: config.model.block_size]
+
+
+def snapshot(checkpoint: Checkpoint, tokens: Tensor) -> dict[str, Any]:
+    """Another step of the same run, on the same text: its weights (L, H, T, T) and logits (T, V)."""
+    model = checkpoint.make_model()
+    weights = [attend(q, k, v)[1] for q, k, v in queries_keys_values(model, tokens)]
+    return {
+        "step": checkpoint.progress.step,
+        "valLoss": checkpoint.progress.val_loss,
+        "numbers": pack([*weights, logits_of(model, tokens)]),
+    }
+
+
+@torch.no_grad()
+def queries_keys_values(model: GPT, tokens: Tensor) -> list[Tensor]:
+    """(3, H, T, D) of each layer: query, key and value of every head for tokens (1, T)."""
+    x, found = model.embed(tokens), []
+    for block in model.blocks:
+        assert isinstance(block, Block)
+        q, k, v = block.attention.qkv(block.attention_norm(x))  # (1, H, T, D)
+        found.append(torch.cat([q, k, v]))
+        x = block(x)
+    return found
+
+
+@torch.no_grad()
+def logits_of(model: GPT, tokens: Tensor) -> Tensor:
+    """(T, V) for tokens (1, T)."""
+    logits, _ = model(tokens)
+    return logits[0]
+
+
+def _reference(model: GPT, tokens: Tensor) -> dict[str, Any]:
+    """torch's logits for the text's last characters, exactly as torch has them."""
+    logits = logits_of(model, tokens)
+    last = logits[-max(1, MOST_LOGITS // logits.shape[1]) :]
+    numbers = base64.b64encode(last.numpy().astype("<f4").tobytes()).decode()
+    return {"reference": {"logits": numbers}}
+
+
+def pack(tensors: Iterable[Tensor]) -> str:
+    """Numbers as 16-bit floats, deflated, in base64. All low bytes come before all high ones: the
+    high bytes hold sign and exponent, are alike, and shrink better among themselves."""
+    halves = [tensor.detach().flatten().half().numpy().astype("<f2") for tensor in tensors]
+    planes = np.concatenate(halves).view(np.uint8).reshape(-1, 2).T if halves else b""
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(planes).tobytes(), 9)).decode()
+
+
+def source_lines() -> dict[str, dict[str, Any]]:
+    """Number and text of each line of model.py that the page shows."""
+    lines = inspect.getsource(model_source).splitlines()
+    return {name: _find(piece, lines) for name, piece in LINES.items()}
+
+
+def _find(piece: str, lines: list[str]) -> dict[str, Any]:
+    [number] = [number for number, line in enumerate(lines, 1) if piece in line]
+    return {"number": number, "text": lines[number - 1].split("  # ")[0].strip()}
+
+
+def _digest(content: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
