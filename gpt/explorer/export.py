@@ -26,7 +26,7 @@ from gpt.model import GPT, Block, attend
 from gpt.tokenizer import UnknownCharacter
 
 HERE = Path(__file__).parent
-SCRIPTS = ["numbers.js", "model.js", "circuits.js", "draw.js", "views.js", "page.js"]
+SCRIPTS = ["numbers.js", "model.js", "circuits.js", "draw.js", "look.js", "explain.js", "change.js", "page.js"]
 
 MOST_PARAMETERS = 3_000_000  # above it, the file holds the text's traces instead of the weights
 MOST_LOGITS = 2**17  # of torch's, to compare with
