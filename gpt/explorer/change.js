@@ -98,7 +98,7 @@ async function learningView() {
     slider.setAttribute("aria-valuetext", `step ${moment.step}`);
     facts.textContent = moment.valLoss === null ? "" : `validation loss ${number(moment.valLoss, 3)} nats a character`;
     const names = Array.from(tokens, (id) => glyph(model.alphabet[id]));
-    drawGrid(canvas, { picture: weightPixels(weights, T), rows: names, columns: names, rowName: "asks (query)", columnName: "looked at (key)", at: null, most: Math.min(460, box.clientWidth) });
+    drawGrid(canvas, { picture: weightPixels(weights, T), rows: { names, at: query, ...ASKS }, columns: { names, ...LOOKED_AT }, most: Math.min(460, box.clientWidth) });
     const role = mainRole(weights, tokens);
     habits.replaceChildren(el("p", {}, el("b", { textContent: headName(layer, head) }), ` at step ${moment.step}: ${role.name} ${percent(role.share)}, equal weights ${percent(role.uniform)}.`));
     const shares = softmax(row(moment.logits, query, model.V));

@@ -17,7 +17,7 @@ function find(id) {
 // --- characters --------------------------------------------------------------------------------
 
 const GLYPHS = { " ": "␣", "\n": "⏎", "\t": "⇥" };
-const NAMES = { " ": "space", "\n": "line end", "\t": "tab" };
+const NAMES = { " ": "space", "\n": "line end", "\t": "tab", "'": "apostrophe" };
 
 /** A character so that it can be seen: white space has glyphs, what has no shape has its number. */
 function glyph(character) {
@@ -39,8 +39,8 @@ function said(character) {
 
 function percent(share) {
   const value = 100 * share;
-  if (value > 0 && value < 0.1) return "< 0.1 %";
-  return `${value >= 9.95 || value === 0 ? value.toFixed(0) : value.toFixed(1)} %`;
+  if (value > 0 && value < 0.1) return "<\u00a00.1\u00a0%";
+  return `${value >= 9.95 || value === 0 ? value.toFixed(0) : value.toFixed(1)}\u00a0%`;
 }
 
 function number(value, digits = 2) {
@@ -134,6 +134,13 @@ function valuePixels(values, rows, columns) {
   return pixels(rows, columns, (i, j) => shade(((values[i * columns + j] - low) / (high - low || 1)) ** 2));
 }
 
+/** Numbers above zero as pixels of the ramp, the highest ink; all others paper. */
+function risingPixels(values, rows, columns) {
+  const shade = ramp();
+  const high = extent(values)[1];
+  return pixels(rows, columns, (i, j) => shade((Math.max(values[i * columns + j], 0) / (high || 1)) ** 2));
+}
+
 function extent(values) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) {
@@ -143,40 +150,45 @@ function extent(values) {
   return [low, high];
 }
 
-/** A table picture with its axes: cells, glyphs along both sides, and a frame around one cell. */
-function drawGrid(canvas, { picture, rows, columns, rowName, columnName, at, most }) {
+/** A table picture with its axes: cells, glyphs along both sides, and a frame around a row or a cell.
+ *
+ * `rows` and `columns` are { names, title, role, at }: the one marked, if any, in the role's colour.
+ */
+function drawGrid(canvas, { picture, rows, columns, most }) {
   const edge = 34;
-  const cell = Math.max(3, Math.min(22, Math.floor((most - edge) / columns.length)));
-  const [width, height] = [cell * columns.length, cell * rows.length];
+  const cell = Math.max(3, Math.min(22, Math.floor((most - edge) / columns.names.length)));
+  const [width, height] = [cell * columns.names.length, cell * rows.names.length];
   const context = contextOf(canvas, edge + width + 1, edge + height + 1);
   context.fillStyle = css(colour("paper"));
   context.fillRect(0, 0, edge + width + 1, edge + height + 1);
   paste(context, picture, edge, edge, width, height);
-  context.font = `${Math.min(13, cell + 2)}px monospace`;
+  context.font = `${Math.max(9, Math.min(13, cell + 2))}px monospace`;
   context.textAlign = "center";
   context.textBaseline = "middle";
   const label = (text, x, y, marked, role) => {
     context.fillStyle = css(colour(marked ? role : "soft"));
-    if (cell >= 8 || marked) context.fillText([...text].length > 2 ? "¤" : text, x, y);
+    if (cell >= 7 || marked) context.fillText([...text].length > 2 ? "¤" : text, x, y);
   };
-  rows.forEach((text, i) => label(text, edge - 9, edge + (i + 0.5) * cell, i === at?.row, "query"));
-  columns.forEach((text, j) => label(text, edge + (j + 0.5) * cell, edge - 9, j === at?.column, "key"));
+  rows.names.forEach((text, i) => label(text, edge - 9, edge + (i + 0.5) * cell, i === rows.at, rows.role));
+  columns.names.forEach((text, j) => label(text, edge + (j + 0.5) * cell, edge - 9, j === columns.at, columns.role));
   context.font = `12px sans-serif`;
   context.textAlign = "left";
-  context.fillStyle = css(colour("key"));
-  context.fillText(`${columnName} →`, edge, 9);
+  context.fillStyle = css(colour(columns.role));
+  context.fillText(`${columns.title} →`, edge, 9);
   context.save();
   context.translate(9, edge);
   context.rotate(Math.PI / 2);
-  context.fillStyle = css(colour("query"));
-  context.fillText(`${rowName} →`, 0, 0);
+  context.fillStyle = css(colour(rows.role));
+  context.fillText(`${rows.title} →`, 0, 0);
   context.restore();
-  if (at) {
-    context.lineWidth = 2;
-    context.strokeStyle = css(colour("query"));
-    context.strokeRect(edge, edge + at.row * cell, width, cell);
-    context.strokeStyle = css(colour("key"));
-    context.strokeRect(edge + at.column * cell, edge + at.row * cell, cell, cell);
+  context.lineWidth = 2;
+  if (rows.at >= 0) {
+    context.strokeStyle = css(colour(rows.role));
+    context.strokeRect(edge, edge + rows.at * cell, width, cell);
+  }
+  if (rows.at >= 0 && columns.at >= 0) {
+    context.strokeStyle = css(colour(columns.role));
+    context.strokeRect(edge + columns.at * cell, edge + rows.at * cell, cell, cell);
   }
   canvas.cellAt = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -184,7 +196,7 @@ function drawGrid(canvas, { picture, rows, columns, rowName, columnName, at, mos
     const [column, line] = [event.clientX - box.left, event.clientY - box.top].map((along) =>
       Math.floor((along * scale - edge) / cell),
     );
-    const inside = column >= 0 && line >= 0 && column < columns.length && line < rows.length;
+    const inside = column >= 0 && line >= 0 && column < columns.names.length && line < rows.names.length;
     return inside ? { row: line, column } : null;
   };
 }

@@ -50,9 +50,9 @@ function charactersShown() {
 
 function ruleView() {
   const box = find("rule-content");
-  const asks = ruleTable("asks (query)", "looked at (key)");
+  const asks = ruleTable(ASKS, LOOKED_AT);
   const place = el("div");
-  const rises = ruleTable("looked at", "next character");
+  const rises = ruleTable(LOOKED_AT, { title: "next character", role: "output" });
   const words = { asks: el("p"), rises: el("p") };
   const absent = el("p", { className: "note" });
   box.append(absent, el("div", { className: "columns even" },
@@ -62,18 +62,17 @@ function ruleView() {
     const { model, trace, state } = app;
     const { layer, head, query, key } = state;
     const ids = charactersShown();
-    const at = { row: ids.indexOf(trace.tokens[query]), column: ids.indexOf(trace.tokens[key]) };
+    const [asking, held] = [query, key].map((position) => ids.indexOf(trace.tokens[position]));
     const distance = model.config.positions === "rotary" ? query - key : 0;
     const [readable, reaches] = [readsEmbedding(model, layer), reachesLogits(model, layer)];
     absent.textContent = absenceOf(readable, reaches);
     const scores = readable ? characterScores(model, { layer, head, ids, distance }) : null;
     const final = row(trace.final, query, model.C);
     const raised = readable && reaches ? outputRises(model, { layer, head, ids, final }) : null;
-    asks.show(scores, ids, ids, at);
-    const all = model.alphabet.map((_, id) => id);
-    rises.show(raised, ids, model.V <= MOST_CHARACTERS ? all : null, { row: at.column, column: -1 });
-    words.asks.replaceChildren(...(scores ? asksWords(scores, ids, at, distance) : []));
-    words.rises.replaceChildren(...(raised ? risesWords(raised, at.column, trace.tokens[key]) : []));
+    asks.show(scores, { ids, at: asking }, { ids, at: held });
+    rises.show(raised, { ids, at: held }, { ids: model.alphabet.map((_, id) => id) });
+    words.asks.replaceChildren(...(scores ? asksWords(scores, ids, asking, distance) : []));
+    words.rises.replaceChildren(...(raised ? risesWords(raised, held, trace.tokens[key]) : []));
     place.replaceChildren(...(readable ? placePicture() : []));
   };
 }
@@ -84,34 +83,35 @@ function absenceOf(readable, reaches) {
 }
 
 /** A table over the alphabet as a picture whose rows and columns can be asked about. */
-function ruleTable(rowName, columnName) {
+function ruleTable(down, across) {
   const canvas = el("canvas", { ariaHidden: "true" });
   const reading = el("p", { className: "numbers" });
   let shown = null;
   const name = (id) => glyph(app.model.alphabet[id]);
-  const numbers = numbersTable(`${rowName} × ${columnName}, as a table`, () => ({
-    head: [`${rowName} \\ ${columnName}`, ...shown.columns.map(name)],
-    rows: shown.rows.map((id, i) => [name(id), ...Array.from(row(shown.values, i, shown.columns.length), (value) => signed(value))]),
+  const numbers = numbersTable(`${down.title} × ${across.title}, as a table`, () => ({
+    head: [`${down.title} \\ ${across.title}`, ...shown.columns.ids.map(name)],
+    rows: shown.rows.ids.map((id, i) => [name(id), ...Array.from(row(shown.values, i, shown.columns.ids.length), (value) => signed(value))]),
   }));
   canvas.addEventListener("pointermove", (event) => {
     const cell = canvas.cellAt(event);
     if (!cell) return;
-    const value = shown.values[cell.row * shown.columns.length + cell.column];
-    const [from, to] = [shown.rows[cell.row], shown.columns[cell.column]].map((id) => said(app.model.alphabet[id]));
+    const value = shown.values[cell.row * shown.columns.ids.length + cell.column];
+    const [from, to] = [shown.rows.ids[cell.row], shown.columns.ids[cell.column]].map((id) => said(app.model.alphabet[id]));
     reading.textContent = `${from} × ${to}: ${signed(value)}`;
   });
   const picture = el("div", {}, el("div", { className: "scroll" }, canvas), reading, numbers);
   return {
     element: picture,
-    show(values, rows, columns, at) {
-      picture.hidden = !values || !columns;
+    show(values, rows, columns) {
+      picture.hidden = !values;
       if (picture.hidden) return;
       if (shown?.values !== values) reading.textContent = "";
       shown = { values, rows, columns };
       drawGrid(canvas, {
-        picture: valuePixels(values, rows.length, columns.length),
-        rows: rows.map(name), columns: columns.map(name), rowName, columnName, at,
-        most: Math.min(620, picture.parentElement.clientWidth),
+        picture: risingPixels(values, rows.ids.length, columns.ids.length),
+        rows: { names: rows.ids.map(name), at: rows.at, ...down },
+        columns: { names: columns.ids.map(name), at: columns.at, ...across },
+        most: Math.min(700, picture.parentElement.clientWidth),
       });
       numbers.refresh();
     },
@@ -123,10 +123,10 @@ function listed(values, order, ids) {
   return order.map((n) => `${said(app.model.alphabet[ids[n]])} ${signed(values[n], 1)}`).join(", ");
 }
 
-function asksWords(scores, ids, at, distance) {
-  const line = row(scores, at.row, ids.length);
+function asksWords(scores, ids, asking, distance) {
+  const line = row(scores, asking, ids.length);
   const apart = app.model.config.positions === "rotary" ? ` ${distance} before it` : "";
-  return ["When ", el("b", { className: "query", textContent: said(app.model.alphabet[ids[at.row]]) }), ` asks, it matches best, among all characters${apart}: `,
+  return ["When ", el("b", { className: "query", textContent: said(app.model.alphabet[ids[asking]]) }), ` asks, it matches best, among all characters${apart}: `,
     `${listed(line, ranked(line).slice(0, 5), ids)}.`];
 }
 
@@ -149,7 +149,7 @@ function placePicture() {
     const T = trace.T;
     const values = positionScores(model, { layer, head, T });
     const names = Array.from({ length: T }, (_, t) => String((t + 1) % 10));
-    drawGrid(canvas, { picture: valuePixels(values, T, T), rows: names, columns: names, rowName: "asks at", columnName: "looked at", at: { row: query, column: key }, most: Math.min(500, find("rule-content").clientWidth) });
+    drawGrid(canvas, { picture: risingPixels(values, T, T), rows: { names, at: query, ...ASKS }, columns: { names, at: key, ...LOOKED_AT }, most: Math.min(500, find("rule-content").clientWidth) });
     const numbers = numbersTable("Position × position, as a table", () => ({
       head: ["asks at \\ looked at", ...names.map((_, t) => t + 1)],
       rows: names.map((_, t) => [t + 1, ...Array.from(row(values, t, T), (value) => signed(value))]),
@@ -162,7 +162,7 @@ function placePicture() {
   const best = ranked(scores)[0];
   const numbers = numbersTable("Score by distance, as a table", () => ({ head: ["characters back", "score"], rows: Array.from(scores, (score, d) => [String(d), signed(score)]) }));
   return [title("How far back?"), el("p", {}, "The score that ", el("b", { className: "query", textContent: said(characterAt(query)) }), " and ",
-    el("b", { className: "key", textContent: said(characterAt(key)) }), ` would have 0, 1, 2 … ${most - 1} characters apart: best at ${best}.`), canvas, numbers];
+    el("b", { className: "key", textContent: said(characterAt(key)) }), ` would have 0, 1, 2 … ${most - 1} characters apart: best at ${best}. Here they are ${query - key} apart: ${signed(scores[query - key] ?? NaN)}.`), canvas, numbers];
 }
 
 // --- 7 step by step ----------------------------------------------------------------------------
@@ -174,13 +174,13 @@ function stepsView() {
   };
 }
 
-function stepElement({ title, line, shape, words, strips = [], matrix = null }) {
+function stepElement({ title, line, shape, words, strips = [], matrices = [] }) {
   const { number: at, text } = app.data.lines[line];
   const item = el("li", {}, el("h3", { textContent: title }),
     el("p", { className: "source-line" }, el("span", { textContent: `model.py:${at}` }), el("code", { textContent: text }), el("span", { textContent: shape })),
     el("p", {}, ...words));
   for (const strip of strips) item.append(stripElement(strip));
-  if (matrix) item.append(matrixElement(matrix));
+  if (matrices.length) item.append(el("div", { className: "matrices" }, ...matrices.map(matrixElement)));
   if (strips.length) {
     const longest = Math.max(...strips.map(({ values }) => values.length));
     item.append(numbersTable("the numbers", () => ({
@@ -197,58 +197,109 @@ function stripElement({ name, values, role, note = "" }) {
   return el("div", { className: "strip" }, el("span", { className: `name ${role}`, textContent: name }), canvas, el("span", { className: "amount", textContent: note }));
 }
 
-function matrixElement({ name, values, columns, summary }) {
+function matrixElement({ name, values, columns, role }) {
   const rows = values.length / columns;
   const picture = valuePixels(values, rows, columns);
   picture.setAttribute("aria-hidden", "true");
   picture.className = "weights";
-  const numbers = numbersTable(summary, () => ({
+  const numbers = numbersTable(`${name} as a table`, () => ({
     head: ["", ...Array.from({ length: columns }, (_, c) => String(c + 1))],
     rows: Array.from({ length: rows }, (_, r) => [String(r + 1), ...Array.from(row(values, r, columns), (value) => number(value, 3))]),
   }));
-  return el("div", {}, el("p", { className: "note", textContent: name }), picture, numbers);
+  return el("div", {}, el("b", { className: role, textContent: name }), el("br"), picture, numbers);
 }
 
 function stepsOf() {
-  const { model, trace, state } = app;
-  const { layer, head, query } = state;
-  const { config, D, C } = model;
-  const open = openHead();
+  const full = app.model.tensors.size > 0;
+  const qkv = full ? projectionSteps() : [givenVectorsStep()];
+  return [...(full ? streamSteps() : []), ...qkv, ...scoreSteps(), mixStep(), ...(full ? [writeStep()] : []), oddsStep()];
+}
+
+function asker() {
+  return el("b", { className: "query", textContent: saidAt(app.state.query) });
+}
+
+function lookedAt() {
+  return el("b", { className: "key", textContent: saidAt(app.state.key) });
+}
+
+/** From the character to the vector that the layer reads. */
+function streamSteps() {
+  const { model, trace, state: { layer, query } } = app;
+  const { config, C } = model;
+  const learned = config.positions === "learned";
+  const steps = [{
+    title: "Embed: a character becomes a vector",
+    line: learned ? "position" : "embed",
+    shape: `x (T, C) = (${trace.T}, ${C})`,
+    words: [asker(), ` has id ${trace.tokens[query]}, so x is row ${trace.tokens[query]} of the embedding`, learned ? `, plus row ${query} of the position table.` : "."],
+    strips: [{ name: "x", values: row(trace.layers[0].input, query, C), role: "ink" }],
+  }];
+  if (config.norm === "none") return steps;
   const block = trace.layers[layer];
-  const full = model.tensors.size > 0;
-  const asker = el("b", { className: "query", textContent: saidAt(query) });
-  const qkv = [
-    { name: "query", values: row(open.q, query, D), role: "query" },
-    { name: "key", values: row(open.k, query, D), role: "key" },
-    { name: "value", values: row(open.v, query, D), role: "value" },
-  ];
-  const steps = [];
-  if (full) {
-    const first = row(trace.layers[0].input, query, C);
+  const written = layer ? `Layer${layer > 1 ? `s 1 to ${layer} have` : " 1 has"} written to it; now it` : "It";
+  return [...steps, {
+    title: `Normalise, on the way into layer ${layer + 1}`,
+    line: "norm",
+    shape: `(T, C) = (${trace.T}, ${C})`,
+    words: [`${written} is brought to a common size, so that no character shouts.`],
+    strips: [{ name: "before", values: row(block.input, query, C), role: "ink" }, { name: "x", values: row(block.normed, query, C), role: "ink" }],
+  }];
+}
+
+/** Query, key and value of the asking character, and what is done to them before they meet. */
+function projectionSteps() {
+  const { model, trace, state: { layer, head, query } } = app;
+  const { config, C, D } = model;
+  const x = row(trace.layers[layer].normed, query, C);
+  const roles = ["query", "key", "value"];
+  const matrices = roles.map((role) => headMatrix(model, layer, head, role));
+  const strips = (vectors) => vectors.map((values, i) => ({ name: roles[i], values, role: roles[i] }));
+  let vectors = matrices.map((matrix) => linear(x, matrix, C));
+  const steps = [{
+    title: "Three linear maps of x: query, key and value",
+    line: "qkv",
+    shape: `Wq, Wk, Wv (D, C) = (${D}, ${C}); q, k, v (T, D) = (${trace.T}, ${D})`,
+    words: ["Every character makes all three from its x: ", ...captions(), ". These are those of ", asker(), `; each number is one row of a matrix (dark: high) times x.`],
+    strips: strips(vectors),
+    matrices: roles.map((role, i) => ({ name: `W${role[0]}`, values: matrices[i], columns: C, role })),
+  }];
+  if (config.positions === "rotary") {
+    vectors = [...vectors.slice(0, 2).map((vector) => rotate(vector, query)), vectors[2]];
     steps.push({
-      title: "Embed: a character becomes a vector", line: config.positions === "learned" ? "position" : "embed", shape: `x (T, C) = (${trace.T}, ${C})`,
-      words: [asker, ` is number ${trace.tokens[query]} of the ${model.V} characters: row ${trace.tokens[query]} of the embedding`, config.positions === "learned" ? `, plus row ${query} of the position table.` : "."],
-      strips: [{ name: "x", values: first, role: "ink" }],
-    });
-    const names = layer ? `After ${layer} ${layer > 1 ? "layers have" : "layer has"} written to it, the` : "The";
-    if (config.norm !== "none") steps.push({
-      title: `Normalise, on the way into layer ${layer + 1}`, line: "norm", shape: `(${trace.T}, ${C})`,
-      words: [`${names} vector is brought to a common size, so that no character shouts.`],
-      strips: [{ name: "before", values: row(block.input, query, C), role: "ink" }, { name: "x", values: row(block.normed, query, C), role: "ink" }],
+      title: "Turn query and key by their position",
+      line: "rotary",
+      shape: `(T, D) = (${trace.T}, ${D})`,
+      words: [`Pairs of dimensions turn by an angle that grows with the position, here ${query + 1}. What two characters score then depends on how far apart they are.`],
+      strips: strips(vectors.slice(0, 2)),
     });
   }
-  steps.push({
-    title: "Three linear maps of x: query, key and value", line: "qkv", shape: `Wq, Wk, Wv (D, C) = (${D}, ${C}); q, k, v (T, D) = (${trace.T}, ${D})`,
-    words: ["Every character makes all three: ", ...captions(), ". Here they are for ", asker.cloneNode(true),
-      `, as the scores use them${afterwards(config)}.`],
-    strips: qkv,
-    matrix: full ? { name: `Wq of ${headName(layer, head)}: ${D} rows, each times x makes one number of the query (light: low, dark: high)`, values: headMatrix(model, layer, head, "query"), columns: C, summary: "Wq as a table" } : null,
-  });
-  if (config.positions === "rotary") steps.push({ title: "Turn query and key by their position", line: "rotary", shape: `(T, D) = (${trace.T}, ${D})`,
-    words: [`Pairs of dimensions turn by an angle that grows with the position, here ${query + 1}: so a score depends on how far apart two characters are.`] });
-  if (config.qk_norm) steps.push({ title: "Bring queries and keys to one length", line: "qk_norm", shape: `|q| = |k| = √D = ${number(Math.sqrt(D))}`,
-    words: [`So no score can exceed √D = ${number(Math.sqrt(D))}; direction alone decides. Here |q| is ${number(Math.sqrt(dot(qkv[0].values, qkv[0].values)))}.`] });
-  return [...steps, ...scoreSteps(open), ...outputSteps(open)];
+  if (config.qk_norm) {
+    const lengths = vectors.map((vector) => number(Math.sqrt(dot(vector, vector))));
+    steps.push({
+      title: "Bring queries and keys to one length",
+      line: "qk_norm",
+      shape: `|q| = |k| = √D = ${number(Math.sqrt(D))}`,
+      words: [`They were ${lengths[0]} and ${lengths[1]} long. Now direction alone decides, and no score can exceed √D = ${number(Math.sqrt(D))}.`],
+      strips: strips([headVector("q", query), headVector("k", query)]),
+    });
+  }
+  return steps;
+}
+
+function headVector(what, position) {
+  return row(openHead()[what], position, app.model.D);
+}
+
+function givenVectorsStep() {
+  const { trace, model: { D }, state: { query } } = app;
+  return {
+    title: "Three linear maps of x: query, key and value",
+    line: "qkv",
+    shape: `q, k, v (T, D) = (${trace.T}, ${D})`,
+    words: ["Every character makes all three from its x: ", ...captions(), ". These are those of ", asker(), ", as the scores use them."],
+    strips: ["query", "key", "value"].map((role) => ({ name: role, values: headVector(role[0], query), role })),
+  };
 }
 
 function captions() {
@@ -259,62 +310,83 @@ function captions() {
   ];
 }
 
-function afterwards(config) {
-  const done = [config.positions === "rotary" && "turned", config.qk_norm && "brought to one length"].filter(Boolean);
-  return done.length ? `, query and key already ${done.join(" and ")} (next steps)` : "";
-}
-
-function scoreSteps(open) {
-  const { query, key } = app.state;
-  const { T } = app.trace;
-  const { D } = app.model;
-  const [q, k] = [row(open.q, query, D), row(open.k, key, D)];
-  const score = open.scores[query * T + key];
-  const allowed = open.scores.subarray(query * T, query * T + query + 1);
-  const weights = weightsOf(open.scores, T).subarray(query * T, query * T + query + 1);
-  return [
-    { title: "Score: multiply query with key, and add up", line: "score", shape: `scores (T, T) = (${T}, ${T})`,
-      words: [el("b", { className: "query", textContent: saidAt(query) }), " · ", el("b", { className: "key", textContent: saidAt(key) }),
-        ` = ${number(dot(q, k))}; divided by √D = ${number(Math.sqrt(D))} it is ${number(score)}. The division keeps the softmax from being too sure.`],
-      strips: [{ name: "query", values: q, role: "query" }, { name: "key", values: k, role: "key" }, { name: "q × k", values: q.map((value, d) => value * k[d]), role: "ink", note: `sum ${number(dot(q, k))}` }] },
-    { title: "Mask: nobody looks into the future", line: "mask", shape: `(${T}, ${T})`,
-      words: [`Of the ${T} scores of this row the last ${T - 1 - query} become −∞; ${query + 1} remain.`],
-      strips: [{ name: "scores", values: allowed, role: "ink" }] },
-    { title: "Softmax: scores become weights that sum to one", line: "softmax", shape: `weights (T, T) = (${T}, ${T})`,
-      words: [`e^${number(score)} = ${number(Math.exp(score))}, divided by the sum of all ${query + 1}, is `, el("b", { textContent: percent(weights[key]) }), `. The row sums to ${number(total(weights), 4)}.`],
-      strips: [{ name: "weights", values: weights, role: "ink" }] },
-  ];
+function scoreSteps() {
+  const { trace: { T }, model: { D }, state: { query, key } } = app;
+  const [q, k] = [headVector("q", query), headVector("k", key)];
+  const scores = row(openHead().scores, query, T).slice(0, query + 1);
+  const weights = softmax(scores);
+  const score = number(scores[key]);
+  return [{
+    title: "Score: multiply query with key, and add up",
+    line: "score",
+    shape: `scores (T, T) = (${T}, ${T})`,
+    words: [asker(), " · ", lookedAt(), ` = ${number(dot(q, k))}; divided by √D = ${number(Math.sqrt(D))} it is ${score}. The division keeps the softmax from being too sure.`],
+    strips: [
+      { name: "query", values: q, role: "query" },
+      { name: "key", values: k, role: "key" },
+      { name: "q × k", values: q.map((value, d) => value * k[d]), role: "ink", note: `sum ${number(dot(q, k))}` },
+    ],
+  }, {
+    title: "Mask: nobody looks into the future",
+    line: "mask",
+    shape: `(T, T) = (${T}, ${T})`,
+    words: [`Of the ${T} scores of this row, ${query + 1} remain; the ${T - 1 - query} of the characters that come later become −∞.`],
+    strips: [{ name: "scores", values: scores, role: "ink" }],
+  }, {
+    title: "Softmax: scores become weights that sum to one",
+    line: "softmax",
+    shape: `weights (T, T) = (${T}, ${T})`,
+    words: [`e to the ${score} is ${number(Math.exp(scores[key]))}; divided by the sum of all ${query + 1} it is `, el("b", { textContent: percent(weights[key]) }), `. The row sums to ${number(total(weights), 4)}.`],
+    strips: [{ name: "weights", values: weights, role: "ink" }],
+  }];
 }
 
 const MOST_SUMMANDS = 4;
 
-function outputSteps(open) {
-  const { model, trace, state } = app;
-  const { layer, head, query } = state;
-  const { T } = trace;
-  const { D, C, V, config } = model;
-  const weights = row(open.weights, query, T).slice(0, query + 1);
+function mixStep() {
+  const { trace: { T }, model: { D }, state: { query } } = app;
+  const weights = row(openHead().weights, query, T).slice(0, query + 1);
   const order = ranked(weights).slice(0, MOST_SUMMANDS);
-  const out = row(open.out, query, D);
-  const steps = [{
-    title: "Mix: the values, each times its weight, added up", line: "mix", shape: `out (T, D) = (${T}, ${D})`,
-    words: ["What the looked-at characters ", el("b", { className: "value", textContent: "share" }), `, mixed. The ${order.length} largest weights make up ${percent(total(order.map((j) => weights[j])))}; the sum is over all ${query + 1}.`],
-    strips: [...order.map((j) => ({ name: `${percent(weights[j])} × ${glyph(characterAt(j))} at ${j + 1}`, values: row(open.v, j, D).map((value) => value * weights[j]), role: "value" })), { name: "sum", values: out, role: "output" }],
-  }];
+  const summands = order.map((j) => ({
+    name: `${percent(weights[j])} × ${glyph(characterAt(j))} at ${j + 1}`,
+    values: headVector("v", j).map((value) => value * weights[j]),
+    role: "value",
+  }));
+  const share = percent(total(order.map((j) => weights[j])));
+  return {
+    title: "Mix: the values, each times its weight, added up",
+    line: "mix",
+    shape: `out (T, D) = (${T}, ${D})`,
+    words: ["What the characters ", el("b", { className: "value", textContent: "share" }), `: the ${order.length} largest weights, ${share} in all, and the sum over all ${query + 1}.`],
+    strips: [...summands, { name: "sum", values: headVector("out", query), role: "output" }],
+  };
+}
+
+function writeStep() {
+  const { model, trace, state: { layer, head, query } } = app;
+  const { config, C } = model;
+  const name = headName(layer, head);
+  return {
+    title: config.residual ? "Project, and add to the stream" : "Put the heads side by side",
+    line: config.residual ? "project" : "residual",
+    shape: `(T, C) = (${trace.T}, ${C})`,
+    words: [config.residual ? `${name} writes this; the other heads of the layer write theirs, and all are added to x.` : "Each head fills its own dimensions of the next vector."],
+    strips: [
+      { name: `${name} writes`, values: writtenBy(model, layer, head, headVector("out", query)), role: "output" },
+      { name: `x after layer ${layer + 1}`, values: row(trace.layers[layer].output, query, C), role: "ink" },
+    ],
+  };
+}
+
+function oddsStep() {
+  const { model: { V, alphabet }, trace, state: { query } } = app;
   const odds = softmax(row(trace.logits, query, V));
-  if (model.tensors.size) {
-    const written = writtenBy(model, layer, head, out);
-    steps.push({
-      title: config.residual ? "Project, and add to the stream" : "Put the heads side by side", line: config.residual ? "project" : "residual", shape: `(T, C) = (${T}, ${C})`,
-      words: config.residual ? [`What ${headName(layer, head)} writes; the other heads of the layer write theirs, and all are added to x.`] : ["Each head fills its own dimensions of the next vector."],
-      strips: [{ name: `${headName(layer, head)} writes`, values: written, role: "output" }, { name: "x after layer", values: row(trace.layers[layer].output, query, C), role: "ink" }],
-    });
-  }
-  const best = ranked(odds).slice(0, 3);
-  steps.push({
-    title: "Read out: odds of the next character", line: "read_out", shape: `logits (T, V) = (${T}, ${V})`,
-    words: [`After the last layer, softmax over the alphabet: ${best.map((id) => `${said(model.alphabet[id])} ${percent(odds[id])}`).join(", ")}.`],
+  const best = ranked(odds).slice(0, 3).map((id) => `${said(alphabet[id])} ${percent(odds[id])}`);
+  return {
+    title: "Read out: odds of the next character",
+    line: "read_out",
+    shape: `logits (T, V) = (${trace.T}, ${V})`,
+    words: [`After the last layer, a softmax over the alphabet: ${best.join(", ")}.`],
     strips: [{ name: "odds", values: odds, role: "output" }],
-  });
-  return steps;
+  };
 }

@@ -66,7 +66,7 @@ function textView() {
       option.setAttribute("aria-label", `${said(character)} at ${position + 1}`);
       return option;
     });
-    list.replaceChildren(...options.flatMap((option) => (option.textContent === "⏎" ? [option, el("br")] : [option])));
+    list.replaceChildren(...options.flatMap((option) => [option, ...breakAfter(option.textContent)]));
   };
   return (change) => {
     if (change === "trace") fill();
@@ -85,6 +85,11 @@ function textView() {
     list.setAttribute("aria-activedescendant", `c${query + 1}`);
     drawArcs(options, weights);
   };
+}
+
+/** Lines end where the text's own end, and else where a word does. */
+function breakAfter(shown) {
+  return shown === "⏎" ? [el("br")] : shown === "␣" ? [el("wbr")] : [];
 }
 
 /** A curve from the asking character to each one looked at, as thick as the weight. */
@@ -142,13 +147,30 @@ function sentenceView() {
   chooser.addEventListener("change", () => openHeadAt(Math.floor(chooser.selectedIndex / H), chooser.selectedIndex % H));
   find("undo").addEventListener("click", () => changeWeights(new Map()));
   return () => {
-    const { layer, head, query, key } = app.state;
+    const { layer, head, query, key, locked } = app.state;
     chooser.selectedIndex = layer * H + head;
     find("undo").hidden = app.edits.size === 0;
     const open = openHead();
-    find("sentence").textContent = open
-      ? `${saidAt(query)} gives ${percent(open.weights[query * app.trace.T + key])} to ${saidAt(key)}`
-      : saidAt(query);
+    const gives = open ? ` gives ${percent(open.weights[query * app.trace.T + key])} to ${saidAt(key)}` : "";
+    find("sentence").textContent = `${saidAt(query)}${gives}${locked ? " (held)" : ""}`;
+  };
+}
+
+/** What the colours mean: the ramp of weights, and the roles. */
+function legendView() {
+  const shares = [0, 0.01, 0.1, 0.25, 0.5, 1];
+  return (change) => {
+    if (change !== "trace") return;
+    const shade = ramp();
+    const swatches = shares.map((share) => {
+      const swatch = el("span", { className: "swatch", textContent: percent(share) });
+      swatch.style.backgroundColor = css(shade(share));
+      swatch.style.color = readableOn(shade(share));
+      return swatch;
+    });
+    const roles = { query: "the character that asks", key: "the one looked at", value: "what is shared", output: "what comes of it" };
+    const named = Object.entries(roles).map(([role, meaning]) => el("span", {}, el("b", { className: role, textContent: "■ " }), meaning));
+    find("legend").replaceChildren(el("span", {}, "weight ", ...swatches), ...named);
   };
 }
 
@@ -212,6 +234,9 @@ function rolesTable() {
 
 // --- 3 the matrix ------------------------------------------------------------------------------
 
+const ASKS = { title: "asks (query)", role: "query" };
+const LOOKED_AT = { title: "looked at (key)", role: "key" };
+
 function matrixView() {
   const canvas = find("matrix-canvas");
   canvas.addEventListener("pointermove", (event) => {
@@ -245,7 +270,7 @@ function matrixView() {
     }
     const most = Math.max(34 + 3 * T, Math.min(760, canvas.parentElement.clientWidth));
     const names = glyphs();
-    drawGrid(canvas, { picture, rows: names, columns: names, rowName: "asks (query)", columnName: "looked at (key)", at: { row: query, column: key }, most });
+    drawGrid(canvas, { picture, rows: { names, at: query, ...ASKS }, columns: { names, at: key, ...LOOKED_AT }, most });
     canvas.setAttribute("aria-label", `Matrix of ${headName(layer, head)}: a row for each character that asks, a column for each looked at. Arrows move as in the text.`);
     find("matrix-reading").replaceChildren(...readingOf(open, query, key));
   };

@@ -5,13 +5,20 @@
 
 /** The halves (IEEE 754 binary16) that export.py packed: low bytes, then high bytes, deflated. */
 async function unpack(base64) {
-  const packed = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("deflate"));
   const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
   const count = bytes.length / 2;
   const numbers = new Float32Array(count);
-  for (let i = 0; i < count; i++) numbers[i] = half(bytes[i] | (bytes[count + i] << 8));
+  const values = Float32Array.from({ length: 2 ** 16 }, (_, bits) => half(bits));
+  for (let i = 0; i < count; i++) numbers[i] = values[bytes[i] | (bytes[count + i] << 8)];
   return numbers;
+}
+
+function bytesOf(base64) {
+  const letters = atob(base64);
+  const bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
+  return bytes;
 }
 
 function half(bits) {
@@ -23,8 +30,7 @@ function half(bits) {
 
 /** 32-bit floats, little-endian, in base64. */
 function unpackFloats(base64) {
-  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  return new Float32Array(bytes.buffer);
+  return new Float32Array(bytesOf(base64).buffer);
 }
 
 function row(matrix, index, width) {

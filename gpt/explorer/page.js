@@ -74,6 +74,7 @@ function walk(event) {
 // --- drawing -----------------------------------------------------------------------------------
 
 let pending = null;
+let settled = null;
 
 /** Draw before the next frame; several changes until then are drawn once. */
 function drawSoon(change) {
@@ -84,7 +85,33 @@ function drawSoon(change) {
 function drawNow() {
   const change = pending;
   pending = null;
-  for (const draw of app.views) draw(change);
+  for (const view of app.views) view.draw(change);
+  clearTimeout(settled);
+  settled = setTimeout(() => app.views.forEach((view) => view.catchUp()), 300);
+}
+
+/** A view in the section `id`, drawn by `draw`. Out of sight it waits for the pointer to rest, so
+ * that what is in sight follows at once. */
+function viewIn(id, draw) {
+  let inSight = true;
+  let waiting = null;
+  const catchUp = () => {
+    const change = waiting;
+    waiting = null;
+    if (change) draw(change);
+  };
+  const observer = new IntersectionObserver((entries) => {
+    inSight = entries.at(-1).isIntersecting;
+    if (inSight) catchUp();
+  });
+  observer.observe(find(id));
+  return {
+    catchUp,
+    draw(change) {
+      waiting = waiting === "trace" ? waiting : change;
+      if (inSight) catchUp();
+    },
+  };
 }
 
 // --- the numbers -------------------------------------------------------------------------------
@@ -231,7 +258,7 @@ function listen() {
   listenToTyping();
 }
 
-/** The head whose habit stands out most: a good one to open first. */
+/** The head whose habit stands out most, and its surest look at another character: open these. */
 function mostStriking() {
   let best = { excess: -1, layer: 0, head: 0 };
   app.trace.layers.forEach((block, layer) =>
@@ -240,7 +267,19 @@ function mostStriking() {
       if (share - uniform > best.excess) best = { excess: share - uniform, layer, head };
     }),
   );
-  return { layer: best.layer, head: best.head };
+  const { layer, head } = best;
+  return { layer, head, query: surestQuery(app.trace.layers[layer]?.heads[head], app.trace.T) };
+}
+
+/** The character of the text's second half that gives most of its weight to one before it. */
+function surestQuery(head, T) {
+  let [best, most] = [T - 1, 0];
+  for (let i = Math.floor(T / 2); head && i < T; i++) {
+    for (let j = 0; j < i; j++) {
+      if (head.weights[i * T + j] > most) [best, most] = [i, head.weights[i * T + j]];
+    }
+  }
+  return best;
 }
 
 function showFacts() {
@@ -260,6 +299,17 @@ function hideWhatIsAbsent() {
   if (!app.model.tensors.size) hide(".weights-only");
 }
 
+async function makeViews() {
+  const views = { text: [textView, oddsView], bar: [sentenceView] };
+  if (app.model.config.n_layer) {
+    views.text.push(legendView);
+    Object.assign(views, { heads: [headsView], matrix: [matrixView], why: [whyView], steps: [stepsView], learning: [learningView] });
+    if (app.model.tensors.size) Object.assign(views, { source: [sourceView], rule: [ruleView], try: [tryView] });
+  }
+  const made = Object.entries(views).flatMap(([id, makers]) => makers.map(async (make) => viewIn(id, await make())));
+  return Promise.all(made);
+}
+
 async function start(data) {
   app.data = data;
   app.model = await loadModel(data);
@@ -272,13 +322,9 @@ async function start(data) {
   showBadge();
   hideWhatIsAbsent();
   document.querySelector("main").hidden = find("bar").hidden = false;
-  app.views = [textView(), oddsView(), sentenceView()];
-  if (app.model.config.n_layer) {
-    app.views.push(headsView(), matrixView(), whyView(), stepsView(), await learningView());
-    if (app.model.tensors.size) app.views.push(sourceView(), ruleView(), tryView());
-  }
+  app.views = await makeViews();
   listen();
-  select({ ...mostStriking(), query: tokens.length - 1 });
+  select(mostStriking());
   recall();
   drawSoon("trace");
   document.documentElement.dataset.ready = "yes";
