@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,23 @@ import torch
 from torch import Tensor
 
 from gpt import model as model_source
-from gpt.checkpoint import Checkpoint
+from gpt.checkpoint import (
+    Checkpoint,
+    checkpoints_of,
+    find_checkpoint,
+    load_checkpoint,
+    newest_run,
+)
 from gpt.errors import Exit, Mistake
 from gpt.model import GPT, Block, attend
 from gpt.tokenizer import UnknownCharacter
 
 HERE = Path(__file__).parent
-SCRIPTS = ["numbers.js", "model.js", "circuits.js", "draw.js", "look.js", "explain.js", "change.js", "page.js"]
+SCRIPTS = "numbers model circuits draw look explain change page".split()
 
 MOST_PARAMETERS = 3_000_000  # above it, the file holds the text's traces instead of the weights
 MOST_LOGITS = 2**17  # of torch's, to compare with
+MOST_HISTORY = 600_000  # weights of other checkpoints: some 0.9 MB
 
 # The lines of model.py that the page's "step by step" shows, each by a piece found only there.
 LINES = {
@@ -59,6 +66,39 @@ class Exhibit:
     history: tuple[Checkpoint, ...] = ()
 
 
+def find_exhibit(name: str | None, text: str | None, say: Callable[[str], None]) -> Exhibit:
+    """The checkpoint that `name` means (see `find_checkpoint`), with others of its run beside it.
+
+    Args:
+        text: what the page opens with; by default what the run itself was watched on.
+        say: is told of checkpoints that cannot be read.
+    """
+    path = newest_run() if name is None else Path(name)
+    checkpoint = find_checkpoint(str(path), say)
+    text = encodable(checkpoint, default_text(checkpoint) if text is None else text)
+    run = path.resolve().parents[1] if path.name.startswith("step-") else path.resolve()
+    return Exhibit(run.name, checkpoint, text, tuple(_history(run, checkpoint, len(text), say)))
+
+
+def _history(
+    run: Path, checkpoint: Checkpoint, length: int, say: Callable[[str], None]
+) -> Iterator[Checkpoint]:
+    """Other steps of the same model, spread evenly over the run, as many as there is room for."""
+    config, alphabet = checkpoint.config.model, checkpoint.tokenizer.alphabet
+    own = checkpoint.progress.step
+    paths = [path for path in checkpoints_of(run) if int(path.name[5:]) != own]
+    room = MOST_HISTORY // max(1, config.n_layer * config.n_head * length**2)
+    count = min(room, len(paths)) if config.n_layer else 0
+    for place in np.linspace(0, len(paths) - 1, count).round().astype(int):
+        try:
+            other = load_checkpoint(paths[place])
+        except Mistake as mistake:
+            say(f"warning: {mistake.what}; left out")
+            continue
+        if (other.config.model, other.tokenizer.alphabet) == (config, alphabet):
+            yield other
+
+
 def html(exhibit: Exhibit) -> str:
     """The whole page as one self-contained HTML file."""
     return assemble(json_for_html(page_data(exhibit, MOST_PARAMETERS)))
@@ -78,7 +118,7 @@ def assemble(data: str) -> str:
 
 def script() -> str:
     """The page's scripts, one behind the other."""
-    return "\n".join(map(read, SCRIPTS))
+    return "\n".join(read(f"{name}.js") for name in SCRIPTS)
 
 
 def read(name: str) -> str:
@@ -87,7 +127,7 @@ def read(name: str) -> str:
 
 
 def json_for_html(value: Any) -> str:
-    """JSON that no HTML parser can mistake for markup; all beyond ASCII is escaped by json itself."""
+    """JSON that no HTML parser takes for markup; all beyond ASCII is escaped by json itself."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
@@ -95,7 +135,8 @@ def page_data(exhibit: Exhibit, most_parameters: int | None = None) -> dict[str,
     """All that the page is told.
 
     Args:
-        most_parameters: ship the text's queries, keys and values instead of more weights than these.
+        most_parameters: of a larger model, the text's queries, keys and values are shipped instead
+            of the weights.
     """
     checkpoint = exhibit.checkpoint
     model = checkpoint.make_model()
@@ -113,19 +154,24 @@ def page_data(exhibit: Exhibit, most_parameters: int | None = None) -> dict[str,
         "history": [snapshot(other, tokens) for other in exhibit.history],
     }
     if most_parameters is not None and parameters > most_parameters:
-        return data | {"trace": pack(queries_keys_values(model, tokens)), **_reference(model, tokens)}
+        trace = pack(queries_keys_values(model, tokens))
+        return data | {"trace": trace, "reference": _reference(model, tokens)}
     exact = logits_of(model, tokens)
     weights = dict(model.named_parameters())
     with torch.no_grad():
         for tensor in weights.values():
             tensor.copy_(tensor.half())
-    reference = _reference(model, tokens)
-    reference["reference"]["rounding"] = float((logits_of(model, tokens) - exact).abs().max())
-    sizes = [[name, tensor.numel()] for name, tensor in weights.items()]
-    return data | {"weights": {"sizes": sizes, "numbers": pack(weights.values())}, **reference}
+    rounding = float((logits_of(model, tokens) - exact).abs().max())
+    return data | {
+        "weights": {
+            "sizes": [[name, tensor.numel()] for name, tensor in weights.items()],
+            "numbers": pack(weights.values()),
+        },
+        "reference": {**_reference(model, tokens), "rounding": rounding},
+    }
 
 
-def encode(checkpoint: Checkpoint, text: str) -> str:
+def encodable(checkpoint: Checkpoint, text: str) -> str:
     """`text`, if the checkpoint's model can read it.
 
     Raises:
@@ -140,7 +186,7 @@ def encode(checkpoint: Checkpoint, text: str) -> str:
     try:
         checkpoint.tokenizer.encode(text)
     except UnknownCharacter as problem:
-        fix = f"use the characters it learned: {checkpoint.tokenizer.alphabet}"
+        fix = f"use the characters that it learned: {checkpoint.tokenizer.alphabet[:100]}"
         raise Mistake(Exit.USAGE, str(problem), fix) from None
     return text
 
@@ -152,7 +198,7 @@ def default_text(checkpoint: Checkpoint) -> str:
 
 
 def snapshot(checkpoint: Checkpoint, tokens: Tensor) -> dict[str, Any]:
-    """Another step of the same run, on the same text: its weights (L, H, T, T) and logits (T, V)."""
+    """The text at another step of the run: weights (L, H, T, T), then logits (T, V)."""
     model = checkpoint.make_model()
     weights = [attend(q, k, v)[1] for q, k, v in queries_keys_values(model, tokens)]
     return {
@@ -181,12 +227,11 @@ def logits_of(model: GPT, tokens: Tensor) -> Tensor:
     return logits[0]
 
 
-def _reference(model: GPT, tokens: Tensor) -> dict[str, Any]:
+def _reference(model: GPT, tokens: Tensor) -> dict[str, str]:
     """torch's logits for the text's last characters, exactly as torch has them."""
     logits = logits_of(model, tokens)
     last = logits[-max(1, MOST_LOGITS // logits.shape[1]) :]
-    numbers = base64.b64encode(last.numpy().astype("<f4").tobytes()).decode()
-    return {"reference": {"logits": numbers}}
+    return {"logits": base64.b64encode(last.numpy().astype("<f4").tobytes()).decode()}
 
 
 def pack(tensors: Iterable[Tensor]) -> str:
