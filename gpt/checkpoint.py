@@ -12,9 +12,11 @@ runs/<name>/best, last     the names of two of them, for people; scanning is the
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -293,6 +295,29 @@ def _rotate(run: Path, keep: int) -> None:
 
 
 # --- the run directory -------------------------------------------------------------------------
+
+
+def create_run(config: Config, name: str) -> Path:
+    """Make the directory of a new run: run.dir, or runs/<time stamp>-<name>.
+
+    Raises:
+        Mistake: with exit code 7 if something lies there already.
+    """
+    path = Path(config.run.dir or RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{name}").absolute()
+    with storage.storage_errors(path):
+        for attempt in itertools.count(2):
+            try:
+                path.mkdir(parents=True)
+                return path
+            except FileExistsError:
+                if config.run.dir and (not path.is_dir() or any(path.iterdir())):
+                    fix = f"go on with --resume {config.run.dir}, or give another --run.dir"
+                    what = f"{config.run.dir} is not empty: a new run does not write over it"
+                    raise Mistake(Exit.BUSY, what, fix) from None
+                if config.run.dir:
+                    return path
+                path = path.with_name(f"{path.name.removesuffix(f'-{attempt - 1}')}-{attempt}")
+    raise AssertionError("unreachable")
 
 
 @contextmanager

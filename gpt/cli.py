@@ -2,9 +2,10 @@
 
 import argparse
 import difflib
+import math
 import re
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -232,6 +233,22 @@ class Parser(argparse.ArgumentParser):
         raise Mistake(Exit.USAGE, message, f"see python {self.prog} --help")
 
 
+def number(
+    kind: type[int] | type[float], least: float, most: float = math.inf
+) -> Callable[[str], int | float]:
+    """An argparse type: a number in [least, most]."""
+
+    def read(text: str) -> int | float:
+        value = kind(text)
+        if not least <= value <= most:  # NaN is not either
+            upper = "" if most == math.inf else f" and at most {most:g}"
+            raise argparse.ArgumentTypeError(f"{text} must be at least {least:g}{upper}")
+        return value
+
+    read.__name__ = "number" if kind is float else "whole number"
+    return read
+
+
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
     """A flag of the same dotted name for each key, grouped by section, with meaning and default."""
     for section, holder in Config.model_fields.items():
@@ -263,3 +280,8 @@ def _read_flag(annotation: Any, value: Any) -> Any:
     if isinstance(value, list):
         return value if len(value) > 1 else value[0]
     return value if annotation is str or annotation == str | None else read_scalar(value)
+
+
+def overridden(config: Config, overrides: dict[str, Any]) -> Config:
+    """`config` with `overrides` laid over it; mistakes are named as those of a file are."""
+    return _validate(_Document(config.to_yaml(), "the run's config"), overrides)

@@ -14,7 +14,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Corpus:
 
     @property
     def train_length(self) -> int:
-        return len(self.ids) - round(len(self.ids) * self.val_fraction)
+        return split_at(len(self.ids), self.val_fraction)
 
     @cached_property
     def train_ids(self) -> Ids:
@@ -62,11 +62,40 @@ class Corpus:
         """tokens and targets, each (batch_size, block_size), of training step `step`.
 
         A function of its arguments alone, so that a resumed run goes on with the same data.
+        Each epoch cuts the text into windows at another offset and visits them in another order:
+        no character is seen twice before (nearly) all were seen once.
         """
-        chance = np.random.Generator(np.random.Philox(key=[seed, step]))
-        starts = chance.integers(0, len(self.train_ids) - block_size, size=(batch_size, 1))
-        rows = self.train_ids[starts + np.arange(block_size + 1)].astype(np.int64)
+        windows = np.arange(step * batch_size, (step + 1) * batch_size)
+        starts = self._starts(windows, seed, block_size)
+        rows = self.train_ids[starts[:, None] + np.arange(block_size + 1)].astype(np.int64)
         return rows[:, :-1], rows[:, 1:]
+
+    def _starts(
+        self, windows: npt.NDArray[np.int64], seed: int, block_size: int
+    ) -> npt.NDArray[np.int64]:
+        """Where each of `windows`, counted from the training's beginning, starts in the text."""
+        last = len(self.train_ids) - 1 - block_size  # start of the last whole window
+        per_epoch = max(1, last // block_size)
+        epochs, places = np.divmod(windows, per_epoch)
+        starts = np.empty_like(windows)
+        for epoch in np.unique(epochs):
+            offset, order = _shuffled(
+                seed, int(epoch), per_epoch, last - (per_epoch - 1) * block_size
+            )
+            starts[epochs == epoch] = offset + order[places[epochs == epoch]] * block_size
+        return starts
+
+
+@lru_cache(maxsize=2)
+def _shuffled(seed: int, epoch: int, count: int, slack: int) -> tuple[int, npt.NDArray[np.int64]]:
+    """An epoch's offset in [0, slack] and the order of its `count` windows."""
+    chance = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    return int(chance.integers(slack + 1)), chance.permutation(count)
+
+
+def split_at(characters: int, val_fraction: float) -> int:
+    """Where the validation split begins; as nanoGPT and the lecture count it."""
+    return int(characters * (1 - val_fraction))
 
 
 def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
@@ -171,12 +200,13 @@ def _check(survey: Survey, name: str, val_fraction: float, block_size: int) -> N
             f"{name} has {len(survey.alphabet)} distinct characters; {MOST_CHARACTERS} is the most"
         )
         raise Mistake(Exit.CORPUS, what, "is it a text? fold its rarest characters into others")
-    val = round(survey.characters * val_fraction)
-    short = min(survey.characters - val, val)
+    train = split_at(survey.characters, val_fraction)
+    val = survey.characters - train
+    short = min(train, val)
     if short <= block_size:
         what = (
             f"{name} is too short: {survey.characters} characters give "
-            f"{survey.characters - val} for training and {val} for validation, and "
+            f"{train} for training and {val} for validation, and "
             f"model.block_size {block_size} needs {block_size + 1} in each"
         )
         fix = (

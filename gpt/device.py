@@ -1,0 +1,70 @@
+"""Which device and precision a run uses, and whether it fits there."""
+
+import os
+
+import torch
+
+from gpt.config import Config
+from gpt.errors import Exit, Mistake
+from gpt.model import GPT
+
+
+def find_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is the best there is.
+
+    Raises:
+        Mistake: with exit code 2 if there is no such device.
+    """
+    if name == "auto":
+        best = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(best)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if (device.index or 0) >= there.get(device.type, 0):
+        what = f"device {name} is not there; this machine has {_devices(there)}"
+        raise Mistake(Exit.USAGE, what, "use --device auto")
+    return device
+
+
+def _devices(there: dict[str, int]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in there.items() if count)
+
+
+def uses_bf16(config: Config) -> bool:
+    """Whether the forward pass runs in bf16."""
+    if config.train.precision == "auto":
+        cuda = find_device(config.train.device).type == "cuda"
+        return cuda and torch.cuda.is_bf16_supported()
+    return config.train.precision == "bf16"
+
+
+def check_size(config: Config, vocab_size: int) -> int:
+    """The number of parameters, without allocating them.
+
+    Raises:
+        Mistake: with exit code 2 if the machine's memory cannot hold a training step.
+    """
+    with torch.device("meta"):
+        model = GPT(config.model, vocab_size)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    rows = config.train.batch_size // config.train.accumulate
+    per_character = vocab_size * 3 + (config.model.n_embd or vocab_size) * (
+        4 + 24 * config.model.n_layer
+    )
+    needed = 4 * (4 * parameters + rows * config.model.block_size * per_character)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if find_device(config.train.device).type == "cpu" and needed > there:
+        what = (
+            f"{parameters:,} parameters and a batch of {rows} × {config.model.block_size} "
+            f"characters need about {needed / 2**30:,.0f} GiB of {there / 2**30:,.0f}"
+        )
+        fix = "lower model.n_embd, model.n_layer or train.batch_size, or raise train.accumulate"
+        raise Mistake(Exit.USAGE, what, fix)
+    return parameters

@@ -1,0 +1,148 @@
+"""A run, from the command to its last line: new, resumed or fine-tuned."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gpt import storage
+from gpt.checkpoint import (
+    Checkpoint,
+    Progress,
+    checkpoints_of,
+    create_run,
+    known_runs,
+    load_last,
+    locked,
+)
+from gpt.config import Config
+from gpt.corpus import Corpus, load_corpus
+from gpt.device import check_size, find_device, uses_bf16
+from gpt.errors import Exit, Mistake
+from gpt.evaluate import bits
+from gpt.model import GPT
+from gpt.monitor import Monitor
+from gpt.trainer import Trainer, identity
+
+
+def train_new(config: Config, name: str, init_from: Checkpoint | None = None) -> int:
+    """Train a new run and return the exit code.
+
+    Args:
+        name: what the run is called, after the time stamp, where run.dir is not given.
+        init_from: fine-tune this model; its architecture takes the place of the config's.
+    """
+    if init_from:
+        model = init_from.config.model.model_copy(update={"dropout": config.model.dropout})
+        config = config.model_copy(update={"model": model})
+    corpus = _make_ready(config)
+    start = fine_tuned(init_from, config, corpus) if init_from else None
+    run = create_run(config, name)
+    with locked(run):
+        return _session(config, corpus, run, start)
+
+
+def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -> int:
+    """Go on with a run from its newest whole checkpoint and return the exit code.
+
+    Args:
+        change: the config as it shall be from now on.
+        exact: refuse to go on where the result would not be that of an undisturbed run.
+    """
+    if not checkpoints_of(run):
+        raise Mistake(Exit.CHECKPOINT, f"no run with a checkpoint in {run}", known_runs())
+    with locked(run):
+        start = load_last(run, say)
+        config = change(start.config)
+        corpus = _make_ready(config)
+        _compare(start, config, corpus, exact)
+        return _session(config, corpus, run, start)
+
+
+def _make_ready(config: Config) -> Corpus:
+    """The corpus, once everything that can be refused has been looked at."""
+    torch.set_num_threads(config.train.threads or torch.get_num_threads())
+    device = find_device(config.train.device)
+    corpus = load_corpus(config, say)
+    parameters = check_size(config, len(corpus.tokenizer))
+    say(
+        f"{corpus.name}: {len(corpus.ids):,} characters, {len(corpus.tokenizer)} distinct; "
+        f"model: {parameters:,} parameters; {device} ({torch.get_num_threads()} threads), "
+        f"{'bf16' if uses_bf16(config) else 'fp32'}"
+    )
+    return corpus
+
+
+def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint | None) -> int:
+    storage.replace_file(run / "config.yaml", config.to_yaml().encode())
+    step = start.progress.step if start else 0
+    with Monitor(run, config, corpus.tokenizer, step) as monitor:
+        trainer = Trainer(config, corpus, run, start, monitor)
+        progress = trainer.train()
+    place = shown(run)
+    if trainer.stop_signal:
+        say(f"stopped after step {progress.step}; go on with: python train.py --resume {place}")
+        return 128 + trainer.stop_signal
+    best = progress.best_val_loss
+    loss = f"{best:.4f} nats = {bits(best):.4f} bits per character" if best else "not measured"
+    say(
+        f"best val loss {loss} (step {progress.best_step}), run {place}; "
+        f"go on with: python sample.py --run {place} | tensorboard --logdir {shown(run.parent)}"
+    )
+    return Exit.DONE
+
+
+def fine_tuned(origin: Checkpoint, config: Config, corpus: Corpus) -> Checkpoint:
+    """Step 0 of a run that begins with the weights of `origin`.
+
+    Rows of characters that both alphabets have are taken over; new characters get fresh rows.
+    """
+    torch.manual_seed(config.train.seed)
+    weights = GPT(config.model, len(corpus.tokenizer)).state_dict()
+    common = [c for c in corpus.tokenizer.alphabet if c in set(origin.tokenizer.alphabet)]
+    new = torch.from_numpy(corpus.tokenizer.encode("".join(common)).astype(np.int64))
+    old = torch.from_numpy(origin.tokenizer.encode("".join(common)).astype(np.int64))
+    for name, tensor in origin.weights.items():
+        if config.model.n_embd == 0:  # the bigram table: characters in rows and in columns
+            weights[name][new[:, None], new] = tensor[old[:, None], old]
+        elif name.startswith(("token_embedding", "lm_head")):
+            weights[name][new] = tensor[old]
+        else:
+            weights[name] = tensor
+    fresh = len(corpus.tokenizer) - len(common)
+    say(f"fine-tuning a model of step {origin.progress.step}; {fresh} characters are new to it")
+    return Checkpoint(config, corpus.tokenizer, Progress(), weights, {})
+
+
+def _compare(start: Checkpoint, config: Config, corpus: Corpus, exact: bool) -> None:
+    """Say in a line what differs from the session before; the alphabet must not.
+
+    Raises:
+        Mistake: with exit code 3 if the alphabet is another one; 4 if `exact` and anything differs.
+    """
+    if corpus.tokenizer.alphabet != start.tokenizer.alphabet:
+        what = f"{corpus.name} has another alphabet than the run was trained on"
+        raise Mistake(Exit.CORPUS, what, "restore the text, or start a new run with --init-from")
+    before, now = start.progress.identity, identity(config, corpus)
+    differences = [
+        f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]
+    ]
+    if differences and exact:
+        what = f"an exact resume is not possible: {'; '.join(differences)}"
+        raise Mistake(Exit.CHECKPOINT, what, "restore them, or leave out --exact")
+    if differences:
+        say(f"warning: not bit for bit the undisturbed run: {'; '.join(differences)}")
+
+
+def shown(path: Path) -> str:
+    """`path` as one would type it here."""
+    here = Path.cwd()
+    return (
+        str(path.resolve().relative_to(here)) if path.resolve().is_relative_to(here) else str(path)
+    )
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,232 @@
+"""The training loop, in the order of events."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpt.checkpoint import Checkpoint, Progress, save_checkpoint
+from gpt.config import Config
+from gpt.corpus import Corpus
+from gpt.device import find_device, uses_bf16
+from gpt.errors import Exit, Mistake
+from gpt.evaluate import bits, exact_loss
+from gpt.model import GPT
+from gpt.monitor import Monitor, process_seconds
+from gpt.optim import averages_of, lr_at, make_optimizers, restore_averages, set_lr
+
+
+class Trainer:
+    """One session of a run: from a fresh model, or from where a checkpoint stopped.
+
+    What a step does is a function of the weights, the averages and (seed, step) alone: its batch
+    and its dropout are drawn from generators made for that step. So a resumed run needs no state
+    of random generators, and nothing shown or saved in between can change the weights.
+
+    Args:
+        config: the resolved config.
+        corpus: the prepared text.
+        run: directory of the run, held by this process.
+        start: the checkpoint to go on from, or None.
+        monitor: where all that happens is shown.
+    """
+
+    def __init__(
+        self, config: Config, corpus: Corpus, run: Path, start: Checkpoint | None, monitor: Monitor
+    ):
+        self.config, self.corpus, self.run, self.monitor = config, corpus, run, monitor
+        self.device, self.autocast = find_device(config.train.device), uses_bf16(config)
+        torch.manual_seed(config.train.seed)
+        self.model = GPT(config.model, len(corpus.tokenizer))
+        if start:
+            self.model.load_state_dict(start.weights)
+        self.model.to(self.device)
+        self.optimizers = make_optimizers(self.model, config.train)
+        if start:
+            restore_averages(self.model, self.optimizers, start.averages)
+        self.progress = start.progress if start else Progress()
+        self.progress.identity = identity(config, corpus)
+        self.seconds_before = self.progress.elapsed_seconds
+        self.saved_step = self.progress.step if start else -1
+        self.loss_of = self._compiled() if config.train.compile else self._loss
+        self.grad_norm = torch.zeros(())
+        self.chars, self.seconds = 0, 0.0  # trained since the last logged step
+        self.stop_signal = 0
+
+    def train(self) -> Progress:
+        """Train until max_steps, the target, patience's end or a signal; leave a checkpoint."""
+        with catch_signals(self._stop):
+            while not (self._ended() or self.stop_signal):
+                self._step()
+                self._after_step()
+            if self.saved_step != self.progress.step:
+                self._save()
+        return self.progress
+
+    def _step(self) -> None:
+        """One optimizer update."""
+        began = time.perf_counter()
+        config, step = self.config.train, self.progress.step
+        torch.manual_seed(mixed(config.seed, step))  # for dropout
+        set_lr(self.optimizers, lr_at(step, config))
+        tokens, targets = self._batch(step)
+        loss = torch.zeros((), device=self.device)
+        for piece in zip(
+            tokens.chunk(config.accumulate), targets.chunk(config.accumulate), strict=True
+        ):
+            part = self.loss_of(*piece) / config.accumulate
+            part.backward()
+            loss += part.detach()
+        self._clip(loss)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.progress.step += 1
+        self.progress.loss_sum += float(loss)
+        self.progress.loss_count += 1
+        self.chars += tokens.numel()
+        self.seconds += time.perf_counter() - began
+        self.monitor.advance()
+
+    def _after_step(self) -> None:
+        """Evaluate, log and save, each when it is due."""
+        step, log = self.progress.step, self.config.log
+        self.progress.val_loss = None
+        improved = False
+        if step % log.eval_every == 0 or step >= self.config.train.max_steps:
+            improved = self._evaluate()
+        if step % log.log_every == 0 or self.progress.val_loss is not None:
+            self._log()
+        if step % log.save_every == 0 or improved or self._ended():
+            self._save()
+
+    def _ended(self) -> bool:
+        config, progress = self.config.train, self.progress
+        best, target = progress.best_val_loss, config.target_val_loss
+        return (
+            progress.step >= config.max_steps
+            or (target is not None and best is not None and best <= target)
+            or (config.patience > 0 and progress.waiting >= config.patience)
+        )
+
+    # --- the parts of a step -------------------------------------------------------------------
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """tokens and targets (B, T) of training step `step`."""
+        train, block_size = self.config.train, self.config.model.block_size
+        arrays = self.corpus.batch(step, train.seed, train.batch_size, block_size)
+        tokens, targets = (torch.from_numpy(array).to(self.device) for array in arrays)
+        return tokens, targets
+
+    def _loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            _, loss = self.model(tokens, targets)
+        assert loss is not None
+        return loss
+
+    def _compiled(self) -> Callable[[Tensor, Tensor], Tensor]:
+        compiled = torch.compile(self._loss)
+
+        def loss_of(tokens: Tensor, targets: Tensor) -> Tensor:
+            try:
+                return compiled(tokens, targets)
+            except Exception as problem:
+                reason = str(problem).strip().splitlines()[0]
+                self.monitor.say(f"train.compile failed, going on without it: {reason}")
+                self.loss_of = self._loss
+                return self._loss(tokens, targets)
+
+        return loss_of
+
+    def _clip(self, loss: Tensor) -> None:
+        """Clip the gradient, unless it is not finite: then stop, the weights are still good."""
+        most = self.config.train.grad_clip or float("inf")
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), most)
+        if not self.grad_norm.isfinite():
+            step, last = self.progress.step + 1, max(self.saved_step, 0)
+            what = f"the gradient is not finite in step {step} (loss {float(loss)})"
+            fix = f"lower train.learning_rate, or set train.grad_clip; step {last} is saved"
+            raise Mistake(Exit.NUMERIC, what, fix)
+
+    # --- after a step --------------------------------------------------------------------------
+
+    def _evaluate(self) -> bool:
+        """Measure the exact validation loss and look inside. Returns whether it is the best yet."""
+        progress = self.progress
+        progress.val_loss = exact_loss(self.model, self.corpus.val_ids)
+        improved = progress.best_val_loss is None or progress.val_loss < progress.best_val_loss
+        if improved:
+            progress.best_val_loss, progress.best_step = progress.val_loss, progress.step
+        progress.waiting = 0 if improved else progress.waiting + 1
+        self.monitor.look_inside(self.model, progress.step)
+        return improved
+
+    def _log(self) -> None:
+        progress = self.progress
+        progress.elapsed_seconds = self.seconds_before + process_seconds()
+        row: dict[str, Any] = {
+            "step": progress.step,
+            "elapsed_seconds": round(progress.elapsed_seconds, 3),
+            "train_loss": progress.loss_sum / progress.loss_count,
+            "lr": self.config.train.learning_rate * lr_at(progress.step - 1, self.config.train),
+            "grad_norm": float(self.grad_norm),
+            "chars_per_second": round(self.chars / self.seconds, 1) if self.seconds else None,
+        }
+        if progress.val_loss is not None:
+            row |= {"val_loss": progress.val_loss, "val_bits_per_char": bits(progress.val_loss)}
+        self.monitor.log(row)
+        progress.loss_sum, progress.loss_count = 0.0, 0
+        self.chars, self.seconds = 0, 0.0
+
+    def _save(self) -> None:
+        self.monitor.sync()  # a checkpoint must not be ahead of the log
+        self.progress.elapsed_seconds = self.seconds_before + process_seconds()
+        averages = averages_of(self.model, self.optimizers)
+        weights = self.model.state_dict()
+        save_checkpoint(
+            self.run,
+            Checkpoint(self.config, self.corpus.tokenizer, self.progress, weights, averages),
+        )
+        self.saved_step = self.progress.step
+
+    def _stop(self, number: int) -> None:
+        if self.stop_signal:
+            raise KeyboardInterrupt  # the second time: at once, the last checkpoint is whole
+        self.stop_signal = number
+        self.monitor.say("stopping after this step; once more to stop at once")
+
+
+def mixed(seed: int, step: int) -> int:
+    """One seed of two numbers; near ones give unrelated seeds."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0])
+
+
+@contextmanager
+def catch_signals(handle: Callable[[int], None]) -> Iterator[None]:
+    """Hand SIGINT, SIGTERM and SIGHUP to `handle` while the context lasts."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.signal(n, lambda number, _: handle(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def identity(config: Config, corpus: Corpus) -> dict[str, Any]:
+    """What a run's bytes depend on, beside its config."""
+    return {
+        "corpus": corpus.sha256,
+        "torch": torch.__version__,
+        "device": str(find_device(config.train.device)),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "bf16": uses_bf16(config),
+        "processes": 1,
+    }

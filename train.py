@@ -1,0 +1,58 @@
+"""Train a model: `python train.py --config tiny.yaml`, or go on: `python train.py --resume RUN`."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from gpt.cli import Parser, add_config_flags, find_config, load_config, overridden, overrides_of
+from gpt.errors import Exit, Mistake, run_command
+
+
+def main(argv: list[str]) -> int:
+    """Read the config, then train a new run or go on with one."""
+    usage = "train.py [--config NAME | --resume RUN] [--SECTION.KEY VALUE ...]"
+    parser = Parser(prog="train.py", usage=usage, description=__doc__)
+    parser.add_argument(
+        "--config", default="tiny.yaml", help="a path, or a name in configs/ [tiny.yaml]"
+    )
+    parser.add_argument(
+        "--resume", metavar="RUN", help="go on with this run, exactly where it stopped"
+    )
+    parser.add_argument(
+        "--exact", action="store_true", help="with --resume: only if bit for bit the same"
+    )
+    parser.add_argument("--init-from", metavar="RUN", help="fine-tune this run's best model")
+    parser.add_argument(
+        "--print-config", action="store_true", help="show the resolved config and stop"
+    )
+    add_config_flags(parser)
+    args = parser.parse_all(argv)
+    overrides = overrides_of(args)
+    if args.resume:
+        return _resume(args.resume, overrides, args.exact)
+    path = find_config(args.config)
+    config = load_config(path, overrides)
+    if args.print_config:
+        print(config.to_yaml(), end="")
+        return Exit.DONE
+
+    from gpt.checkpoint import find_checkpoint  # torch is imported only once it is needed
+    from gpt.run import say, train_new
+
+    origin = find_checkpoint(args.init_from, say) if args.init_from else None
+    return train_new(config, path.stem, origin)
+
+
+def _resume(run: str, overrides: dict[str, object], exact: bool) -> int:
+    fixed = [key for key in overrides if key.startswith(("model.", "data.", "run."))]
+    if fixed:
+        what = f"--{fixed[0]} cannot be changed when a run goes on"
+        raise Mistake(Exit.USAGE, what, "leave it out, or start a new run with --init-from")
+
+    from gpt.run import resume
+
+    return resume(Path(run), partial(overridden, overrides=overrides), exact)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
