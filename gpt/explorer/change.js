@@ -100,7 +100,7 @@ async function learningView() {
     const names = Array.from(tokens, (id) => glyph(model.alphabet[id]));
     drawGrid(canvas, { picture: weightPixels(weights, T), rows: { names, at: query, ...ASKS }, columns: { names, ...LOOKED_AT }, most: Math.min(460, box.clientWidth) });
     const role = mainRole(weights, tokens);
-    habits.replaceChildren(el("p", {}, el("b", { textContent: headName(layer, head) }), ` at step ${moment.step}: ${role.name} ${percent(role.share)}, equal weights ${percent(role.uniform)}.`));
+    habits.replaceChildren(el("p", {}, el("b", { textContent: headName(layer, head) }), ` at step ${moment.step}: ${role.name} ${percent(role.share)}, uniform ${percent(role.uniform)}.`));
     const shares = softmax(row(moment.logits, query, model.V));
     const asker = model.alphabet[tokens[query]];
     odds.replaceChildren(el("h4", { textContent: `What comes after ${said(asker)} at ${query + 1}, at step ${moment.step}` }),

@@ -1,23 +1,24 @@
 /* What a head does, measured on the text itself, and where its numbers come from. */
 
-/** What a head may look at. `picks(tokens, i, j)`: does position i, asking, find it at j? */
+/** What a head may look at, as gpt/attention/roles.py defines it, which a test holds this to.
+ * `picks(tokens, i, j)`: does position i, asking, find it at j? */
 const ROLES = [
   { name: "previous character", picks: (tokens, i, j) => j === i - 1 },
   { name: "itself", picks: (tokens, i, j) => j === i },
-  { name: "first position", picks: (tokens, i, j) => j === 0 },
+  { name: "first character of the text", picks: (tokens, i, j) => j === 0 },
   {
-    name: "the same character, earlier",
+    name: "earlier copies of itself",
     picks: (tokens, i, j) => j < i && tokens[j] === tokens[i],
   },
   {
-    name: "what followed the same character",
-    picks: (tokens, i, j) => j > 0 && tokens[j - 1] === tokens[i],
+    name: "what followed it last time (induction)",
+    picks: (tokens, i, j) => j > 0 && j < i && tokens[j - 1] === tokens[i],
   },
 ];
 
 /** How much of its weight a head gives to each role, beside what equal weights would give.
  *
- * Only queries count that have a choice and something to find.
+ * Only queries count that have a choice and something to find; NaN if there are none.
  */
 function rolesOf(weights, tokens) {
   const T = tokens.length;
@@ -35,7 +36,7 @@ function rolesOf(weights, tokens) {
       uniform += found / (i + 1);
       count += 1;
     }
-    return count ? { name, share: share / count, uniform: uniform / count } : { name, share: 0, uniform: 0 };
+    return { name, share: share / count, uniform: uniform / count };
   });
 }
 
@@ -56,18 +57,21 @@ function spreadOf(weights, T) {
 /** Mean number of characters that the weights reach back, and what equal weights would reach. */
 function reachOf(weights, T) {
   let [reach, uniform] = [0, 0];
-  for (let i = 0; i < T; i++) {
+  for (let i = 1; i < T; i++) {
     for (let j = 0; j <= i; j++) reach += weights[i * T + j] * (i - j);
     uniform += i / 2;
   }
-  return { share: reach / T, uniform: uniform / T };
+  return { share: reach / (T - 1), uniform: uniform / (T - 1) };
+}
+
+/** 0 at chance, 1 for a head that does nothing else. */
+function lift({ share, uniform }) {
+  return uniform < 1 ? (share - uniform) / (1 - uniform) : 0;
 }
 
 /** The role that stands out most from chance. */
 function mainRole(weights, tokens) {
-  return rolesOf(weights, tokens).reduce((best, role) =>
-    role.share - role.uniform > best.share - best.uniform ? role : best,
-  );
+  return rolesOf(weights, tokens).reduce((best, role) => (lift(role) > lift(best) ? role : best));
 }
 
 // --- where a score came from -------------------------------------------------------------------

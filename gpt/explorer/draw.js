@@ -16,12 +16,11 @@ function find(id) {
 
 // --- characters --------------------------------------------------------------------------------
 
-const GLYPHS = { " ": "␣", "\n": "⏎", "\t": "⇥" };
 const NAMES = { " ": "space", "\n": "line end", "\t": "tab", "'": "apostrophe" };
 
 /** A character so that it can be seen: white space has glyphs, what has no shape has its number. */
 function glyph(character) {
-  if (GLYPHS[character]) return GLYPHS[character];
+  if (app.data.glyphs[character]) return app.data.glyphs[character];
   if (/\p{M}/u.test(character)) return `◌${character}`;
   return /[\p{C}\p{Z}]/u.test(character) ? codePoint(character) : character;
 }
@@ -30,7 +29,7 @@ function codePoint(character) {
   return `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
 }
 
-/** A character in a sentence: 'u', or space. */
+/** A character in a sentence: 'u', or space, or U+202E. */
 function said(character) {
   return NAMES[character] ?? `'${glyph(character)}'`;
 }
@@ -38,12 +37,14 @@ function said(character) {
 // --- numbers -----------------------------------------------------------------------------------
 
 function percent(share) {
+  if (Number.isNaN(share)) return "–";
   const value = 100 * share;
   if (value > 0 && value < 0.1) return "<\u00a00.1\u00a0%";
   return `${value >= 9.95 || value === 0 ? value.toFixed(0) : value.toFixed(1)}\u00a0%`;
 }
 
 function number(value, digits = 2) {
+  if (Number.isNaN(value)) return "–";
   if (value === -Infinity) return "−∞";
   return value.toFixed(digits).replace(/^-(?=.*[1-9])/, "−").replace(/^-/, "");
 }

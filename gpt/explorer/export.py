@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from gpt import model as model_source
+from gpt.attention.glyphs import VISIBLE
+from gpt.attention.trace import attention_weights, trace
 from gpt.checkpoint import (
     Checkpoint,
     checkpoints_of,
@@ -28,11 +30,11 @@ from gpt.checkpoint import (
     newest_run,
 )
 from gpt.errors import Exit, Mistake
-from gpt.model import GPT, Block, attend
+from gpt.model import GPT
 from gpt.tokenizer import UnknownCharacter
 
 HERE = Path(__file__).parent
-SCRIPTS = "numbers model circuits draw look explain change page".split()
+SCRIPTS = ["numbers", "model", "circuits", "draw", "look", "explain", "change", "page"]
 
 MOST_PARAMETERS = 3_000_000  # above it, the file holds the text's traces instead of the weights
 MOST_LOGITS = 2**17  # of torch's, to compare with
@@ -108,8 +110,8 @@ def assemble(data: str) -> str:
     """page.html with style, script and `data` in their places, and a policy that allows no more."""
     parts = {"style": read("page.css"), "script": script(), "data": data}
     policy = (
-        f"default-src 'none'; script-src '{_digest(parts['script'])}'; "
-        f"style-src '{_digest(parts['style'])}'; img-src data:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src '{digest(parts['script'])}'; "
+        f"style-src '{digest(parts['style'])}'; img-src data:; base-uri 'none'; form-action 'none'"
     )
     parts["policy"] = policy
     # in one pass: what is put in is not searched again, whatever it holds
@@ -149,13 +151,15 @@ def page_data(exhibit: Exhibit, most_parameters: int | None = None) -> dict[str,
         "config": checkpoint.config.model.model_dump(),
         "alphabet": [ord(character) for character in checkpoint.tokenizer.alphabet],
         "text": exhibit.text,
+        "glyphs": VISIBLE,
         "parameters": parameters,
         "lines": source_lines(),
         "history": [snapshot(other, tokens) for other in exhibit.history],
     }
     if most_parameters is not None and parameters > most_parameters:
-        trace = pack(queries_keys_values(model, tokens))
-        return data | {"trace": trace, "reference": _reference(model, tokens)}
+        steps = trace(model, tokens[0]).layers
+        vectors = pack(part for layer in steps for part in (layer.q, layer.k, layer.v))
+        return data | {"trace": vectors, "reference": _reference(model, tokens)}
     exact = logits_of(model, tokens)
     weights = dict(model.named_parameters())
     with torch.no_grad():
@@ -200,24 +204,11 @@ def default_text(checkpoint: Checkpoint) -> str:
 def snapshot(checkpoint: Checkpoint, tokens: Tensor) -> dict[str, Any]:
     """The text at another step of the run: weights (L, H, T, T), then logits (T, V)."""
     model = checkpoint.make_model()
-    weights = [attend(q, k, v)[1] for q, k, v in queries_keys_values(model, tokens)]
     return {
         "step": checkpoint.progress.step,
         "valLoss": checkpoint.progress.val_loss,
-        "numbers": pack([*weights, logits_of(model, tokens)]),
+        "numbers": pack([attention_weights(model, tokens), logits_of(model, tokens)]),
     }
-
-
-@torch.no_grad()
-def queries_keys_values(model: GPT, tokens: Tensor) -> list[Tensor]:
-    """(3, H, T, D) of each layer: query, key and value of every head for tokens (1, T)."""
-    x, found = model.embed(tokens), []
-    for block in model.blocks:
-        assert isinstance(block, Block)
-        q, k, v = block.attention.qkv(block.attention_norm(x))  # (1, H, T, D)
-        found.append(torch.cat([q, k, v]))
-        x = block(x)
-    return found
 
 
 @torch.no_grad()
@@ -253,5 +244,5 @@ def _find(piece: str, lines: list[str]) -> dict[str, Any]:
     return {"number": number, "text": lines[number - 1].split("  # ")[0].strip()}
 
 
-def _digest(content: str) -> str:
+def digest(content: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"

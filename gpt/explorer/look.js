@@ -66,7 +66,7 @@ function textView() {
       option.setAttribute("aria-label", `${said(character)} at ${position + 1}`);
       return option;
     });
-    list.replaceChildren(...options.flatMap((option) => [option, ...breakAfter(option.textContent)]));
+    list.replaceChildren(...options.flatMap((option) => [option, ...breakAfter(characterAt(option.dataset.position))]));
   };
   return (change) => {
     if (change === "trace") fill();
@@ -88,8 +88,8 @@ function textView() {
 }
 
 /** Lines end where the text's own end, and else where a word does. */
-function breakAfter(shown) {
-  return shown === "⏎" ? [el("br")] : shown === "␣" ? [el("wbr")] : [];
+function breakAfter(character) {
+  return character === "\n" ? [el("br")] : character === " " ? [el("wbr")] : [];
 }
 
 /** A curve from the asking character to each one looked at, as thick as the weight. */
@@ -190,7 +190,7 @@ function headsView() {
       cells.push({ layer, head, canvas, habit, button });
     }
   }
-  const numbers = numbersTable("What every head looks at, beside equal weights, as a table", () => rolesTable());
+  const numbers = numbersTable("What every head looks at, beside uniform weights, as a table", () => rolesTable());
   grid.append(...cells.map((cell) => cell.button));
   grid.after(numbers);
   grid.addEventListener("keydown", walk);
@@ -211,17 +211,23 @@ function headsView() {
   };
 }
 
+const CLEAR = 0.25; // of the way from chance to always: from here on a head has a habit
+
+/** What a head does, in a few words, and beside it what uniform weights would do. */
 function habitOf(weights) {
-  const role = mainRole(weights, app.trace.tokens);
-  if (role.share - role.uniform < 0.1) {
-    return ["spread out, ", el("span", { textContent: `evenness ${percent(spreadOf(weights, app.trace.T))}` })];
-  }
-  return [`${role.name}: ${percent(role.share)}`, el("small", { textContent: `equal weights ${percent(role.uniform)}` })];
+  const { tokens, T } = app.trace;
+  if (T < 2) return ["one character alone looks at itself"];
+  const role = mainRole(weights, tokens);
+  const [spread, reach] = [spreadOf(weights, T), reachOf(weights, T)];
+  const beside = (words, uniform) => [words, el("small", { textContent: `uniform ${uniform}` })];
+  if (lift(role) >= CLEAR) return beside(`${role.name}: ${percent(role.share)}`, percent(role.uniform));
+  if (spread >= 0.9) return beside(`spread evenly: entropy ${percent(spread)}`, percent(1));
+  return beside(`mixed: ${number(reach.share, 1)} characters back`, number(reach.uniform, 1));
 }
 
 function rolesTable() {
   const { tokens, T } = app.trace;
-  const head = ["head", ...ROLES.map((role) => `${role.name} (equal weights)`), "evenness", "characters back (equal weights)"];
+  const head = ["head", ...ROLES.map((role) => `${role.name} (uniform)`), "entropy", "characters back (uniform)"];
   const rows = app.trace.layers.flatMap((block, layer) =>
     block.heads.map(({ weights }, h) => {
       const roles = rolesOf(weights, tokens).map((role) => `${percent(role.share)} (${percent(role.uniform)})`);
@@ -304,7 +310,7 @@ function readingOf(open, query, key) {
     el("b", { className: "query", textContent: saidAt(query) }), " asks ",
     el("b", { className: "key", textContent: saidAt(key) }),
     `: score ${number(open.scores[n])} → weight ${percent(open.weights[n])}`,
-    ` · equal weights would give ${percent(1 / (query + 1))}`,
+    ` · uniform weights would give ${percent(1 / (query + 1))}`,
   ];
 }
 
@@ -390,7 +396,7 @@ function rankingTable(open, keys, query, chosen) {
   const { T } = app.trace;
   const { D } = app.model;
   const most = open.scores.subarray(query * T, query * T + query + 1).reduce((a, b) => Math.max(a, b));
-  const head = ["", "key, with what is around it", "q·k", "÷ √D", "e^(score − best)", "weight", "× equal"];
+  const head = ["", "key, with what is around it", "q·k", "÷ √D", "e^(score − best)", "weight", "× uniform"];
   const body = keys.map((j) => {
     const score = open.scores[query * T + j];
     const weight = open.weights[query * T + j];

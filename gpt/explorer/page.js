@@ -260,11 +260,11 @@ function listen() {
 
 /** The head whose habit stands out most, and its surest look at another character: open these. */
 function mostStriking() {
-  let best = { excess: -1, layer: 0, head: 0 };
+  let best = { lift: -1, layer: 0, head: 0 };
   app.trace.layers.forEach((block, layer) =>
     block.heads.forEach(({ weights }, head) => {
-      const { share, uniform } = mainRole(weights, app.trace.tokens);
-      if (share - uniform > best.excess) best = { excess: share - uniform, layer, head };
+      const found = lift(mainRole(weights, app.trace.tokens));
+      if (found > best.lift) best = { lift: found, layer, head };
     }),
   );
   const { layer, head } = best;
