@@ -92,14 +92,14 @@ function embeddingParts(model, token, position) {
   if (config.positions === "learned") {
     parts.push({ name: "position", vector: row(tensors.get("position_embedding.weight"), position, C) });
   }
-  return config.embedding_norm ? normParts(model, "embedding_norm", parts) : parts;
+  return config.embedding_norm ? normParts(model, "embedding_norm", parts, "embedding norm's bias") : parts;
 }
 
 /** The parts of a norm's output, its scale frozen; a bias of its own becomes one more part. */
-function normParts(model, name, parts) {
+function normParts(model, name, parts, biasName) {
   const norm = normOf(model, name, parts.map((part) => part.vector).reduce(add));
   const normed = parts.map((part) => ({ ...part, vector: applyNorm(norm, part.vector, false) }));
-  return norm?.bias ? [...normed, { name: "norm's bias", vector: norm.bias }] : normed;
+  return norm?.bias ? [...normed, { name: biasName, vector: norm.bias }] : normed;
 }
 
 function blockParts(model, block, layer, position) {
@@ -112,7 +112,7 @@ function blockParts(model, block, layer, position) {
     vector: writtenBy(model, layer, h, row(head.out, position, D)),
   }));
   const bias = config.residual && tensors.get(`blocks.${layer}.attention.projection.bias`);
-  if (bias) parts.push({ name: `L${layer + 1} heads' bias`, vector: bias });
+  if (bias) parts.push({ name: `L${layer + 1} projection's bias`, vector: bias });
   if (block.thought) parts.push({ name: `L${layer + 1} feed-forward`, vector: row(block.thought, position, C) });
   return parts;
 }
@@ -139,7 +139,7 @@ function vectorParts(model, trace, { layer, head, position, what }) {
   const { C, config } = model;
   const name = `blocks.${layer}.attention_norm`;
   const matrix = headMatrix(model, layer, head, what);
-  const parts = normParts(model, name, streamParts(model, trace, layer, position)).map((part) => {
+  const parts = normParts(model, name, streamParts(model, trace, layer, position), "norm's bias").map((part) => {
     const vector = linear(part.vector, matrix, C);
     return { ...part, vector: config.positions === "rotary" ? rotate(vector, position) : vector };
   });
@@ -162,12 +162,6 @@ function scoreParts(model, trace, { layer, head, query, key }) {
 
 // --- a head's rule over the alphabet -----------------------------------------------------------
 
-/** What a layer would read if the stream held one thing alone, each row of x (n, C). */
-function readAlone(model, layer, x) {
-  const embedded = model.config.embedding_norm ? normalise(model, "embedding_norm", x, model.C) : x;
-  return normalise(model, `blocks.${layer}.attention_norm`, embedded, model.C);
-}
-
 /** Does what the embedding wrote still stand in the stream that `layer` reads? */
 function readsEmbedding(model, layer) {
   return layer === 0 || model.config.residual;
@@ -179,50 +173,43 @@ function reachesLogits(model, layer) {
   return residual || (layer === n_layer - 1 && feed_forward === "none");
 }
 
-function embeddingsOf(model, ids) {
-  const x = new Float32Array(ids.length * model.C);
-  ids.forEach((id, n) => x.set(row(model.tensors.get("token_embedding.weight"), id, model.C), n * model.C));
-  return x;
+/** Queries, keys or values (n, D) of characters `ids` at their positions, if the stream that the
+ * layer reads held their embeddings and nothing else. In layer 1 that is all there is. */
+function projectAlone(model, { layer, head, what, ids, positionOf }) {
+  const x = normalise(model, `blocks.${layer}.attention_norm`, embed(model, ids, positionOf), model.C);
+  return project(model, layer, head, what, x, positionOf);
 }
 
-/** Scores (n, n) of character × character `distance` apart, from the characters' embeddings alone. */
-function characterScores(model, { layer, head, ids, distance }) {
-  const x = readAlone(model, layer, embeddingsOf(model, ids));
-  const q = project(model, layer, head, "query", x, () => distance);
-  const k = project(model, layer, head, "key", x, () => 0);
+/** Scores (n, n) of every character at position `query` and every character at position `key`. */
+function characterScores(model, { layer, head, ids, query, key }) {
+  const q = projectAlone(model, { layer, head, what: "query", ids, positionOf: () => query });
+  const k = projectAlone(model, { layer, head, what: "key", ids, positionOf: () => key });
   return scoresOf(q, k, ids.length, model.D);
 }
 
-/** Scores (T, T) of position × position, from learned position embeddings alone. */
-function positionScores(model, { layer, head, T }) {
-  const table = model.tensors.get("position_embedding.weight").subarray(0, T * model.C);
-  const x = readAlone(model, layer, table);
-  const [q, k] = ["query", "key"].map((what) => project(model, layer, head, what, x));
-  return scoresOf(q, k, T, model.D);
+/** Scores (T, T) of character `asks` at every position and character `held` at every position. */
+function placeScores(model, { layer, head, asks, held, T }) {
+  const everywhere = (what, id) => projectAlone(model, { layer, head, what, ids: Array(T).fill(id), positionOf: (t) => t });
+  return scoresOf(everywhere("query", asks), everywhere("key", held), T, model.D);
 }
 
-/** Score of two characters at each distance 0 to most - 1, rotary positions. */
-function distanceScores(model, { layer, head, ids, most }) {
-  const x = readAlone(model, layer, embeddingsOf(model, ids));
-  const key = row(project(model, layer, head, "key", x, () => 0), 1, model.D);
-  return Float32Array.from({ length: most }, (_, distance) => {
-    const query = row(project(model, layer, head, "query", x, () => distance), 0, model.D);
-    return dot(query, key) / Math.sqrt(model.D);
-  });
-}
-
-/** If full weight went to each character, what the head would add to each next character's logit.
+/** If full weight went to each character at `key`, what the head would add to the logits (n, V).
  *
- * (n, V); straight from the head to the logits, the final norm's scale held as it is for `final`,
- * the stream's last state (C) at the query.
+ * Straight from the head to the logits, the final norm's scale held as it is for `final`, the
+ * stream's last state (C) at the query. A shift of all logits changes no odds: each row's mean is 0.
  */
-function outputRises(model, { layer, head, ids, final }) {
-  const v = project(model, layer, head, "value", readAlone(model, layer, embeddingsOf(model, ids)));
+function outputRises(model, { layer, head, ids, key, final }) {
+  const { C, V, tensors } = model;
+  const v = projectAlone(model, { layer, head, what: "value", ids, positionOf: () => key });
   const written = writtenBy(model, layer, head, v);
   const norm = normOf(model, "norm", final);
-  const read = new Float32Array(written.length);
-  ids.forEach((_, n) => read.set(applyNorm(norm, row(written, n, model.C), false), n * model.C));
-  return linear(read, model.tensors.get("lm_head.weight"), model.C);
+  const rises = new Float32Array(ids.length * V);
+  ids.forEach((_, n) => {
+    const logits = linear(applyNorm(norm, row(written, n, C), false), tensors.get("lm_head.weight"), C);
+    const mean = total(logits) / V;
+    rises.set(logits.map((value) => value - mean), n * V);
+  });
+  return rises;
 }
 
 // --- changes by hand ---------------------------------------------------------------------------

@@ -63,15 +63,14 @@ function ruleView() {
     const { layer, head, query, key } = state;
     const ids = charactersShown();
     const [asking, held] = [query, key].map((position) => ids.indexOf(trace.tokens[position]));
-    const distance = model.config.positions === "rotary" ? query - key : 0;
     const [readable, reaches] = [readsEmbedding(model, layer), reachesLogits(model, layer)];
     absent.textContent = absenceOf(readable, reaches);
-    const scores = readable ? characterScores(model, { layer, head, ids, distance }) : null;
+    const scores = readable ? characterScores(model, { layer, head, ids, query, key }) : null;
     const final = row(trace.final, query, model.C);
-    const raised = readable && reaches ? outputRises(model, { layer, head, ids, final }) : null;
+    const raised = readable && reaches ? outputRises(model, { layer, head, ids, key, final }) : null;
     asks.show(scores, { ids, at: asking }, { ids, at: held });
     rises.show(raised, { ids, at: held }, { ids: model.alphabet.map((_, id) => id) });
-    words.asks.replaceChildren(...(scores ? asksWords(scores, ids, asking, distance) : []));
+    words.asks.replaceChildren(...(scores ? asksWords(scores, ids, asking) : []));
     words.rises.replaceChildren(...(raised ? risesWords(raised, held, trace.tokens[key]) : []));
     place.replaceChildren(...(readable ? placePicture() : []));
   };
@@ -123,10 +122,11 @@ function listed(values, order, ids) {
   return order.map((n) => `${said(app.model.alphabet[ids[n]])} ${signed(values[n], 1)}`).join(", ");
 }
 
-function asksWords(scores, ids, asking, distance) {
+function asksWords(scores, ids, asking) {
   const line = row(scores, asking, ids.length);
-  const apart = app.model.config.positions === "rotary" ? ` ${distance} before it` : "";
-  return ["When ", el("b", { className: "query", textContent: said(app.model.alphabet[ids[asking]]) }), ` asks, it matches best, among all characters${apart}: `,
+  const { query, key } = app.state;
+  const places = { none: "", rotary: ` ${query - key} before it`, learned: ` at ${key + 1}` }[app.model.config.positions];
+  return ["When ", el("b", { className: "query", textContent: said(app.model.alphabet[ids[asking]]) }), ` asks, it matches best, among all characters${places}: `,
     `${listed(line, ranked(line).slice(0, 5), ids)}.`];
 }
 
@@ -138,31 +138,46 @@ function risesWords(rises, index, id) {
     ` raises ${listed(line, order.slice(0, 4), ids)}; and lowers ${listed(line, order.slice(-4).reverse(), ids)} (logits, by this head alone, the final norm held as it is here).`];
 }
 
-/** What the model knows of place: position × position, or match by distance, or nothing. */
+/** The two characters as they are, at other places: the other half of the rule. */
 function placePicture() {
-  const { model, trace, state } = app;
-  const { layer, head, query, key } = state;
-  const title = (textContent) => el("h4", { textContent });
-  if (model.config.positions === "none") return [title("Place"), el("p", { textContent: "This model is told nothing of where a character stands." })];
-  const canvas = el("canvas", { ariaHidden: "true" });
-  if (model.config.positions === "learned") {
-    const T = trace.T;
-    const values = positionScores(model, { layer, head, T });
-    const names = Array.from({ length: T }, (_, t) => String((t + 1) % 10));
-    drawGrid(canvas, { picture: risingPixels(values, T, T), rows: { names, at: query, ...ASKS }, columns: { names, at: key, ...LOOKED_AT }, most: Math.min(500, find("rule-content").clientWidth) });
-    const numbers = numbersTable("Position × position, as a table", () => ({
-      head: ["asks at \\ looked at", ...names.map((_, t) => t + 1)],
-      rows: names.map((_, t) => [t + 1, ...Array.from(row(values, t, T), (value) => signed(value))]),
-    }));
-    return [title("Position asks for position"), el("p", { textContent: "The same, for the position embeddings alone: the darker, the better the match." }), el("div", { className: "scroll" }, canvas), numbers];
-  }
+  const { model, trace, state: { layer, head, query, key } } = app;
+  const pair = [el("b", { className: "query", textContent: said(characterAt(query)) }), " and ", el("b", { className: "key", textContent: said(characterAt(key)) })];
+  const title = el("h4", { textContent: "And at other places?" });
+  if (model.config.positions === "none") return [title, el("p", {}, "This model is told nothing of where a character stands: ", ...pair, " score the same everywhere.")];
+  const [asks, held] = [trace.tokens[query], trace.tokens[key]];
+  if (model.config.positions === "learned") return [title, ...placeGrid(placeScores(model, { layer, head, asks, held, T: trace.T }), pair)];
   const most = Math.min(model.config.block_size, 64);
-  const scores = distanceScores(model, { layer, head, ids: [trace.tokens[query], trace.tokens[key]], most });
-  drawStrip(canvas, scores, "ink", { width: Math.min(620, find("rule-content").clientWidth), height: 90 });
-  const best = ranked(scores)[0];
-  const numbers = numbersTable("Score by distance, as a table", () => ({ head: ["characters back", "score"], rows: Array.from(scores, (score, d) => [String(d), signed(score)]) }));
-  return [title("How far back?"), el("p", {}, "The score that ", el("b", { className: "query", textContent: said(characterAt(query)) }), " and ",
-    el("b", { className: "key", textContent: said(characterAt(key)) }), ` would have 0, 1, 2 … ${most - 1} characters apart: best at ${best}. Here they are ${query - key} apart: ${signed(scores[query - key] ?? NaN)}.`), canvas, numbers];
+  const scores = placeScores(model, { layer, head, asks, held, T: most }).filter((_, n) => n % most === 0); // key at 1
+  return [title, ...distanceStrip(scores, pair)];
+}
+
+function placeGrid(scores, pair) {
+  const { trace: { T }, state: { query, key } } = app;
+  const canvas = el("canvas", { ariaHidden: "true" });
+  const names = Array.from({ length: T }, (_, t) => String((t + 1) % 10));
+  drawGrid(canvas, {
+    picture: risingPixels(scores, T, T),
+    rows: { names, at: query, ...ASKS },
+    columns: { names, at: key, ...LOOKED_AT },
+    most: Math.min(500, find("rule-content").clientWidth),
+  });
+  const numbers = numbersTable("Position × position, as a table", () => ({
+    head: ["asks at \\ looked at", ...names.map((_, t) => String(t + 1))],
+    rows: names.map((_, t) => [String(t + 1), ...Array.from(row(scores, t, T), (score) => signed(score))]),
+  }));
+  return [el("p", {}, "What ", ...pair, " would score, wherever the two stood: the darker, the better the match."), el("div", { className: "scroll" }, canvas), numbers];
+}
+
+function distanceStrip(scores, pair) {
+  const { query, key } = app.state;
+  const canvas = el("canvas", { ariaHidden: "true" });
+  drawStrip(canvas, scores, "ink", { width: Math.min(640, find("rule-content").clientWidth), height: 90 });
+  const numbers = numbersTable("Score by distance, as a table", () => ({
+    head: ["characters back", "score"],
+    rows: Array.from(scores, (score, distance) => [String(distance), signed(score)]),
+  }));
+  const here = query - key < scores.length ? ` Here they are ${query - key} apart: ${signed(scores[query - key])}.` : "";
+  return [el("p", {}, "What ", ...pair, ` would score 0, 1, 2 … ${scores.length - 1} characters apart: best at ${ranked(scores)[0]}.${here}`), canvas, numbers];
 }
 
 // --- 7 step by step ----------------------------------------------------------------------------

@@ -60,13 +60,15 @@ function normalise(model, name, x, width) {
 }
 
 /** The residual stream's first state: which character, and where it stands. */
-function embed(model, tokens) {
+function embed(model, tokens, positionOf = (t) => t) {
   const { C, tensors, config } = model;
-  const characters = new Float32Array(tokens.length * C);
-  tokens.forEach((id, t) => characters.set(row(tensors.get("token_embedding.weight"), id, C), t * C));
-  const table = config.positions === "learned" ? tensors.get("position_embedding.weight") : null;
-  const sum = table ? characters.map((value, i) => value + table[i]) : characters;
-  return config.embedding_norm ? normalise(model, "embedding_norm", sum, C) : sum;
+  const x = new Float32Array(tokens.length * C);
+  tokens.forEach((id, t) => {
+    const character = row(tensors.get("token_embedding.weight"), id, C);
+    const learned = config.positions === "learned";
+    x.set(learned ? add(character, row(tensors.get("position_embedding.weight"), positionOf(t), C)) : character, t * C);
+  });
+  return config.embedding_norm ? normalise(model, "embedding_norm", x, C) : x;
 }
 
 /** Rotary positions: each pair of dimensions (i, i + D/2) turned by an angle that grows with t. */
