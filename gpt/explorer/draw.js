@@ -135,11 +135,14 @@ function valuePixels(values, rows, columns) {
   return pixels(rows, columns, (i, j) => shade(((values[i * columns + j] - low) / (high - low || 1)) ** 2));
 }
 
-/** Numbers above zero as pixels of the ramp, the highest ink; all others paper. */
-function risingPixels(values, rows, columns) {
+/** What stands out in each row, as pixels of the ramp: its mean and all below it are paper. A
+ * softmax sees only such differences along a row. */
+function standingOut(values, rows, columns) {
   const shade = ramp();
-  const high = extent(values)[1];
-  return pixels(rows, columns, (i, j) => shade((Math.max(values[i * columns + j], 0) / (high || 1)) ** 2));
+  const means = Array.from({ length: rows }, (_, i) => total(row(values, i, columns)) / columns);
+  const above = values.map((value, n) => Math.max(0, value - means[Math.floor(n / columns)]));
+  const high = extent(above)[1];
+  return pixels(rows, columns, (i, j) => shade((above[i * columns + j] / (high || 1)) ** 2));
 }
 
 function extent(values) {

@@ -107,7 +107,7 @@ function ruleTable(down, across) {
       if (shown?.values !== values) reading.textContent = "";
       shown = { values, rows, columns };
       drawGrid(canvas, {
-        picture: risingPixels(values, rows.ids.length, columns.ids.length),
+        picture: standingOut(values, rows.ids.length, columns.ids.length),
         rows: { names: rows.ids.map(name), at: rows.at, ...down },
         columns: { names: columns.ids.map(name), at: columns.at, ...across },
         most: Math.min(700, picture.parentElement.clientWidth),
@@ -156,7 +156,7 @@ function placeGrid(scores, pair) {
   const canvas = el("canvas", { ariaHidden: "true" });
   const names = Array.from({ length: T }, (_, t) => String((t + 1) % 10));
   drawGrid(canvas, {
-    picture: risingPixels(scores, T, T),
+    picture: standingOut(scores, T, T),
     rows: { names, at: query, ...ASKS },
     columns: { names, at: key, ...LOOKED_AT },
     most: Math.min(500, find("rule-content").clientWidth),
@@ -165,7 +165,7 @@ function placeGrid(scores, pair) {
     head: ["asks at \\ looked at", ...names.map((_, t) => String(t + 1))],
     rows: names.map((_, t) => [String(t + 1), ...Array.from(row(scores, t, T), (score) => signed(score))]),
   }));
-  return [el("p", {}, "What ", ...pair, " would score, wherever the two stood: the darker, the better the match."), el("div", { className: "scroll" }, canvas), numbers];
+  return [el("p", {}, "What ", ...pair, " would score, wherever the two stood."), el("div", { className: "scroll" }, canvas), numbers];
 }
 
 function distanceStrip(scores, pair) {

@@ -328,9 +328,10 @@ async function start(data) {
   recall();
   drawSoon("trace");
   document.documentElement.dataset.ready = "yes";
+  performance.mark("ready");
 }
 
-window.explorer = { app, select, remember, differenceFromTorch };
+window.explorer = { app, remember, rowAsText, characterScores }; // for tests and the curious
 start(JSON.parse(find("data").textContent)).catch((problem) => {
   find("badge").className = "bad";
   find("badge").textContent = `this page could not be read: ${problem.message}`;
