@@ -331,7 +331,7 @@ async function start(data) {
   performance.mark("ready");
 }
 
-window.explorer = { app, remember, rowAsText, characterScores }; // for tests and the curious
+window.explorer = { app, select, remember, rowAsText, characterScores }; // for tests and the curious
 start(JSON.parse(find("data").textContent)).catch((problem) => {
   find("badge").className = "bad";
   find("badge").textContent = `this page could not be read: ${problem.message}`;
