@@ -10,21 +10,22 @@ runs/<name>/checkpoints/step-000500/
 runs/<name>/best, last     the names of two of them, for people; scanning is the truth
 """
 
-import fcntl
+import errno
 import hashlib
 import itertools
 import json
-import os
+import math
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -33,24 +34,29 @@ from gpt import storage
 from gpt.config import RUNS, Config
 from gpt.errors import Exit, Mistake
 from gpt.model import GPT
+from gpt.optim import averages_shapes
 from gpt.tokenizer import CharTokenizer
 
 FORMAT = 1
 
 
-@dataclass
+Count = Annotated[int, Field(ge=0, le=10**12)]
+
+
+@checked_dataclass(config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class Progress:
     """How far a run has come; all that the loop needs to go on beside weights and averages."""
 
-    step: int = 0
+    step: Count = 0
     val_loss: float | None = None  # exact, of these very weights; None where it was not measured
     best_val_loss: float | None = None
-    best_step: int = 0
-    waiting: int = 0  # evaluations since the best one
+    best_step: Count = 0
+    waiting: Count = 0  # evaluations since the best one
     loss_sum: float = 0.0  # of the steps since the last logged one
-    loss_count: int = 0
+    loss_count: Count = 0
     elapsed_seconds: float = 0.0
-    identity: dict[str, Any] = field(default_factory=dict)  # what the run's bytes depend on
+    # what the run's bytes depend on
+    identity: dict[str, str | int | bool] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,9 +90,9 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
         "vocabulary.json": _json(checkpoint.tokenizer.alphabet),
     }
     files["manifest.json"] = _manifest(files, progress)
-    path = run / "checkpoints" / f"step-{progress.step:06d}"
+    path = run / "checkpoints" / _name(progress.step)
     storage.publish_directory(path, files)
-    _rotate(run, checkpoint.config.log.keep)
+    tidy(run, checkpoint.config.log.keep)
     return path
 
 
@@ -97,40 +103,70 @@ def load_checkpoint(path: Path) -> Checkpoint:
         Mistake: with exit code 4, naming the file that is missing, damaged or foreign.
     """
     if not path.is_dir():
-        raise Mistake(
-            Exit.CHECKPOINT, f"no checkpoint {path}", "give a run or one of its checkpoints"
-        )
+        names = ", ".join(other.name for other in checkpoints_of(path.parents[1])[-5:])
+        fix = f"there are: {names}" if names else "give a run or one of its checkpoints"
+        raise Mistake(Exit.CHECKPOINT, f"no checkpoint {path}", fix)
     files = _verified_files(path)
-    try:
-        checkpoint = Checkpoint(
-            Config.model_validate(json.loads(files["config.json"])),
-            CharTokenizer(json.loads(files["vocabulary.json"])),
-            Progress(**json.loads(files["training.json"])),
-            load(files["model.safetensors"]),
-            load(files["optimizer.safetensors"]),
-        )
-    except (ValidationError, SafetensorError, ValueError, TypeError, KeyError) as problem:
-        raise _damaged(
-            path, f"not a checkpoint of this project ({type(problem).__name__})"
-        ) from None
-    _check_weights(path, checkpoint)
+    readers: dict[str, Callable[[bytes], Any]] = {
+        "config.json": lambda data: Config.model_validate(json.loads(data)),
+        "vocabulary.json": lambda data: _tokenizer(json.loads(data)),
+        "training.json": lambda data: Progress(**json.loads(data)),
+        "model.safetensors": load,
+        "optimizer.safetensors": load,
+    }
+    parts = []
+    for name, read in readers.items():
+        try:
+            parts.append(read(files[name]))
+        except _NOT_OURS as problem:
+            what = f"{name} is not one of this project ({type(problem).__name__})"
+            raise _damaged(path, what) from None
+    checkpoint = Checkpoint(*parts)
+    if checkpoint.progress.step != json.loads(files["manifest.json"])["step"]:
+        raise _damaged(path, f"training.json is that of step {checkpoint.progress.step}")
+    _check_sizes(path, checkpoint)
+    _check_tensors(path, checkpoint)
     return checkpoint
+
+
+# what readers raise at bytes that are consistently hashed, but were not written by this project
+_NOT_OURS = (
+    ValidationError, SafetensorError, ValueError, TypeError, KeyError, AttributeError,
+    RecursionError, OverflowError, MemoryError,
+)  # fmt: skip
+
+
+def _tokenizer(alphabet: Any) -> CharTokenizer:
+    if not isinstance(alphabet, str) or not alphabet or list(alphabet) != sorted(set(alphabet)):
+        raise ValueError("not the sorted characters of an alphabet")
+    alphabet.encode()  # half a surrogate pair cannot be written
+    return CharTokenizer(alphabet)
 
 
 def _verified_files(path: Path) -> dict[str, bytes]:
     try:
-        manifest = (path / "manifest.json").read_bytes()
+        manifest = _read(path / "manifest.json", 2**20)
         body = json.loads(manifest)
         if body["format"] != FORMAT:
+            what = f"{path}: manifest.json says format {body['format']!r}, not {FORMAT}"
             fix = "use the version of this project that wrote it"
-            raise Mistake(Exit.CHECKPOINT, f"{path} has format {body['format']}, not {FORMAT}", fix)
-        files = {name: (path / name).read_bytes() for name in body["files"] if _is_plain(name)}
+            raise Mistake(Exit.CHECKPOINT, what, fix)
+        if manifest != _sealed({key: value for key, value in body.items() if key != "seal"}):
+            raise ValueError
+        if re.fullmatch(r"step-\d+", path.name) and path.name != _name(body["step"]):
+            raise _damaged(path, f"manifest.json is that of step {body['step']}")
+        files = {
+            name: _read(path / name, known["bytes"])
+            for name, known in body["files"].items()
+            if _is_plain(name)
+        }
         present = {item.name for item in path.iterdir()} - {"manifest.json"}
     except FileNotFoundError as problem:
         raise _damaged(path, f"{Path(problem.filename).name} is missing") from None
     except OSError as problem:
-        raise _damaged(path, f"unreadable: {problem.strerror}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+        name = Path(problem.filename or path).name
+        raise _damaged(path, f"{name} is unreadable: {problem.strerror}") from None
+    except _NOT_OURS:
         raise _damaged(path, "manifest.json is damaged") from None
     strangers = present.symmetric_difference(files)
     if strangers:
@@ -138,26 +174,58 @@ def _verified_files(path: Path) -> dict[str, bytes]:
     for name, data in files.items():
         if body["files"][name] != _fingerprint(data):
             raise _damaged(path, f"{name} is damaged")
-    if manifest != _sealed({key: value for key, value in body.items() if key != "seal"}):
-        raise _damaged(path, "manifest.json is damaged")
-    if path.name != f"step-{body['step']:06d}":
-        raise _damaged(path, f"its manifest is that of step {body['step']}")
-    return files
+    return {**files, "manifest.json": manifest}
 
 
-def _check_weights(path: Path, checkpoint: Checkpoint) -> None:
+def _read(path: Path, most: int) -> bytes:
+    """The bytes of a plain file of at most `most` bytes; of a larger one, one too many."""
+    if path.exists() and (path.is_symlink() or not path.is_file()):
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    with path.open("rb") as file:
+        return file.read(min(most, path.stat().st_size) + 1)
+
+
+def _check_sizes(path: Path, checkpoint: Checkpoint) -> None:
+    """Hold the config against the weights before anything is built as large as it says."""
+    config, weights = checkpoint.config.model, checkpoint.weights
+    shapes = {name: (*tensor.shape, 0, 0) for name, tensor in weights.items()}
+    vocabulary, width = shapes.get("token_embedding.weight", (0, 0))[:2]
+    positions = shapes.get("position_embedding.weight", (config.block_size,))[0]
+    layers = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
+    for what, said, found in (
+        ("vocabulary.json's length", len(checkpoint.tokenizer), vocabulary),
+        ("model.n_embd", config.n_embd or len(checkpoint.tokenizer), width),
+        ("model.n_layer", config.n_layer, len(layers)),
+        ("model.block_size", config.block_size, positions),
+    ):
+        if said != found:
+            what = f"model.safetensors does not fit config.json: {what} is {said}, not {found}"
+            raise _damaged(path, what)
+
+
+def _check_tensors(path: Path, checkpoint: Checkpoint) -> None:
     """Names, shapes and finite numbers: nothing that a model is built of is taken on trust."""
     with torch.device("meta"):
         model = GPT(checkpoint.config.model, len(checkpoint.tokenizer))
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    found = {name: tensor.shape for name, tensor in checkpoint.weights.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            sizes = f"{_size(found.get(name))}, not {_size(wanted.get(name))}"
-            raise _damaged(path, f"{name} is {sizes}, as its config's model section says")
-    for name, tensor in checkpoint.weights.items():
-        if tensor.dtype != torch.float32 or not tensor.isfinite().all():
-            raise _damaged(path, f"{name} holds numbers that are not finite 32-bit floats")
+    weights = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    averages = averages_shapes(model, checkpoint.config.train) if checkpoint.averages else {}
+    for file, wanted, tensors in (
+        ("model.safetensors", weights, checkpoint.weights),
+        ("optimizer.safetensors", averages, checkpoint.averages),
+    ):
+        found = {name: tensor.shape for name, tensor in tensors.items()}
+        for name in sorted(wanted.keys() | found.keys()):
+            if wanted.get(name) != found.get(name):
+                sizes = f"{_size(found.get(name))}, not {_size(wanted.get(name))}"
+                raise _damaged(path, f"{file} does not fit config.json: {name} is {sizes}")
+        for name, tensor in tensors.items():
+            if tensor.dtype != torch.float32 or not tensor.isfinite().all():
+                what = f"{file}: {name} holds numbers that are not finite 32-bit floats"
+                raise _damaged(path, what)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:06d}"
 
 
 def _size(shape: torch.Size | None) -> str:
@@ -208,8 +276,15 @@ def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def checkpoints_of(run: Path) -> list[Path]:
     """All checkpoints of a run, the oldest first; they may be damaged."""
-    found = [path for path in (run / "checkpoints").glob("step-*") if path.name[5:].isdigit()]
-    return sorted(found, key=lambda path: int(path.name[5:]))
+    found = (run / "checkpoints").glob("step-*")
+    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=_step)
+
+
+_NAME = re.compile(r"step-[0-9]{6,13}")
+
+
+def _step(path: Path) -> int:
+    return int(path.name[5:])
 
 
 def load_last(run: Path, say: Callable[[str], None]) -> Checkpoint:
@@ -218,39 +293,64 @@ def load_last(run: Path, say: Callable[[str], None]) -> Checkpoint:
     Raises:
         Mistake: with exit code 4 if there is none.
     """
-    damage: list[Mistake] = []
-    for path in reversed(checkpoints_of(run)):
-        try:
-            checkpoint = load_checkpoint(path)
-        except Mistake as mistake:
-            damage.append(mistake)
-            continue
-        if damage:
-            newest = int(checkpoints_of(run)[-1].name[5:])
-            lost = f"steps {checkpoint.progress.step + 1} to {newest} are lost"
-            say(f"warning: {damage[0].what}; going on from step {checkpoint.progress.step}, {lost}")
+    checkpoint, damage = _first_whole(run, lambda: checkpoints_of(run)[::-1])
+    if checkpoint:
+        step = checkpoint.progress.step
+        for path, mistake in list(damage.items())[:1]:
+            lost = f"steps {step + 1} to {_step(path)} are lost"
+            say(f"warning: {mistake.what}; going on from step {step}, {lost}")
         return checkpoint
-    if damage:
-        damage[0].fix = "no checkpoint of this run is whole: train anew, in another directory"
-        raise damage[0]
+    for mistake in damage.values():
+        mistake.fix = "no checkpoint of this run is whole: train anew, in another directory"
+        raise mistake
     raise Mistake(Exit.CHECKPOINT, f"no checkpoint in {run}", f"train first: {known_runs()}")
 
 
 def load_best(run: Path, say: Callable[[str], None]) -> Checkpoint:
     """The whole checkpoint with the lowest exact validation loss, else the newest."""
-    by_loss = {path: loss for path in checkpoints_of(run) if (loss := _val_loss(path)) is not None}
-    for path in sorted(by_loss, key=by_loss.__getitem__):
+    checkpoint, damage = _first_whole(run, lambda: _by_loss(run))
+    for mistake in damage.values():
+        say(f"warning: {mistake.what}; taking the next best")
+    return checkpoint or load_last(run, say)
+
+
+def _first_whole(
+    run: Path, list_paths: Callable[[], list[Path]]
+) -> tuple[Checkpoint | None, dict[Path, Mistake]]:
+    """The first of the listed checkpoints that is whole, and what is wrong with those before it.
+
+    A training may delete one while it is read: then the list is made anew.
+    """
+    damage: dict[Path, Mistake] = {}
+    while paths := [path for path in list_paths() if path not in damage]:
         try:
-            return load_checkpoint(path)
+            return load_checkpoint(paths[0]), damage
         except Mistake as mistake:
-            say(f"warning: {mistake.what}; taking the next best")
-    return load_last(run, say)
+            if paths[0].exists():
+                damage[paths[0]] = mistake
+    return None, damage
+
+
+def _by_loss(run: Path) -> list[Path]:
+    """The checkpoints whose validation loss was measured, the best first."""
+    losses = {path: _val_loss(path) for path in checkpoints_of(run)}
+    return sorted((path for path in losses if losses[path] < math.inf), key=losses.__getitem__)
+
+
+def set_aside(run: Path, step: int) -> None:
+    """Rename what was found damaged after `step`: the run goes on from there and writes anew."""
+    for path in checkpoints_of(run):
+        if _step(path) > step:
+            aside = path.with_name(f"damaged-{path.name}")
+            with storage.storage_errors(path):
+                storage.remove(aside)
+                storage.rename(path, aside)
 
 
 def find_checkpoint(name: str | None, say: Callable[[str], None]) -> Checkpoint:
     """The checkpoint that `--run NAME` means: a checkpoint, a run's best, or the newest run's."""
     path = newest_run() if name is None else Path(name)
-    if (path / "manifest.json").exists() or path.name.startswith("step-"):
+    if (path / "manifest.json").exists() or _NAME.fullmatch(path.name):
         return load_checkpoint(path)
     if not path.is_dir():
         raise Mistake(Exit.CHECKPOINT, f"no run {path}", known_runs())
@@ -259,11 +359,15 @@ def find_checkpoint(name: str | None, say: Callable[[str], None]) -> Checkpoint:
 
 def newest_run() -> Path:
     """The run whose newest checkpoint is the youngest."""
-    runs = [path for path in RUNS.glob("*") if checkpoints_of(path)]
-    if not runs:
+    ages: dict[Path, float] = {}
+    for run in RUNS.glob("*"):
+        for path in checkpoints_of(run)[-1:]:
+            with suppress(FileNotFoundError):  # a training deletes old ones meanwhile
+                ages[run] = path.stat().st_mtime
+    if not ages:
         fix = "train one first: python train.py --config tiny.yaml"
         raise Mistake(Exit.CHECKPOINT, f"no run with a checkpoint in {RUNS}", fix)
-    return max(runs, key=lambda run: checkpoints_of(run)[-1].stat().st_mtime)
+    return max(ages, key=ages.__getitem__)
 
 
 def known_runs() -> str:
@@ -274,21 +378,22 @@ def known_runs() -> str:
     return f"there are, in {RUNS}: {', '.join(names[-5:])}"
 
 
-def _val_loss(path: Path) -> float | None:
+def _val_loss(path: Path) -> float:
+    """As the manifest says; infinite where it was not measured."""
     try:
-        loss = json.loads((path / "manifest.json").read_bytes())["val_loss"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return loss if isinstance(loss, float) else None
+        loss = json.loads(_read(path / "manifest.json", 2**20))["val_loss"]
+    except (OSError, *_NOT_OURS):
+        return math.inf
+    return loss if isinstance(loss, float) and math.isfinite(loss) else math.inf
 
 
-def _rotate(run: Path, keep: int) -> None:
+def tidy(run: Path, keep: int) -> None:
     """Delete all but the best and the `keep` newest (0: delete none), then name best and last."""
     paths = checkpoints_of(run)
-    by_loss = {path: loss for path in paths if (loss := _val_loss(path)) is not None}
-    best = min(by_loss, key=by_loss.__getitem__, default=paths[-1])
-    for path in paths[:-keep] if keep else []:
-        if path != best:
+    best = next(iter(_by_loss(run)), paths[-1])
+    old = [path for path in paths[:-keep] if path != best] if keep else []
+    with storage.storage_errors(run / "checkpoints"):
+        for path in [*old, *(run / "checkpoints").glob(".step-*")]:  # and what crashes left
             storage.remove(path)
     storage.replace_file(run / "best", best.name.encode() + b"\n")
     storage.replace_file(run / "last", paths[-1].name.encode() + b"\n")
@@ -307,35 +412,32 @@ def create_run(config: Config, name: str) -> Path:
     with storage.storage_errors(path):
         for attempt in itertools.count(2):
             try:
-                path.mkdir(parents=True)
+                storage.make_directory(path, exist_ok=False)
                 return path
             except FileExistsError:
-                if config.run.dir and (not path.is_dir() or any(path.iterdir())):
-                    fix = f"go on with --resume {config.run.dir}, or give another --run.dir"
-                    what = f"{config.run.dir} is not empty: a new run does not write over it"
-                    raise Mistake(Exit.BUSY, what, fix) from None
                 if config.run.dir:
-                    return path
+                    return _unused(path, config.run.dir)
                 path = path.with_name(f"{path.name.removesuffix(f'-{attempt - 1}')}-{attempt}")
     raise AssertionError("unreachable")
 
 
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
+def _unused(path: Path, given: str) -> Path:
+    """`path`, if nothing lies there but what a start cut short may leave."""
+    if not path.is_dir() or {item.name for item in path.iterdir()} - {".lock", "checkpoints"}:
+        used = True
+    else:
+        used = bool(checkpoints_of(path))
+    if used:
+        what = f"{given} is not empty: a new run does not write over it"
+        fix = f"go on with --resume {given}, or give another --run.dir"
+        raise Mistake(Exit.BUSY, what, fix)
+    return path
+
+
+def locked(run: Path) -> AbstractContextManager[None]:
     """Hold a run directory: one writer at a time, until the process ends, however it ends.
 
     Raises:
         Mistake: with exit code 7 if another process holds it.
     """
-    with storage.storage_errors(run):
-        run.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(run / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            fix = "wait for it to end, or give another --run.dir"
-            raise Mistake(Exit.BUSY, f"another process is training in {run}", fix) from None
-        yield
-    finally:
-        os.close(descriptor)
+    return storage.lock(run / ".lock", wait=False)

@@ -6,14 +6,15 @@ A prepared corpus is a folder of two files: `ids.bin`, the text's ids in the nar
 
 import codecs
 import hashlib
+import http.client
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -113,21 +114,30 @@ def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
     survey = _survey(paths)
     _check(survey, name, data.val_fraction, block_size)
     folder = DATA / "prepared" / survey.sha256[:16]
-    if not (folder / "meta.json").is_file():
-        _prepare(paths, survey, folder, say)
+    if not _is_whole(folder, survey):
+        with storage.lock(folder.parent / ".lock", wait=True):
+            if not _is_whole(folder, survey):
+                _prepare(paths, survey, folder, say)
     return open_prepared(folder, name, data.val_fraction)
 
 
 def open_prepared(folder: Path, name: str, val_fraction: float) -> Corpus:
     """Memory-map a prepared corpus."""
-    meta: dict[str, Any] = json.loads((folder / "meta.json").read_text("utf-8"))
+    meta: dict[str, Any] = json.loads((folder / "meta.json").read_bytes())
     tokenizer = CharTokenizer(meta["alphabet"])
-    path = folder / "ids.bin"
-    if path.stat().st_size != meta["characters"] * np.dtype(tokenizer.dtype).itemsize:
-        what = f"{path} has not the size that meta.json says"
-        raise Mistake(Exit.CORPUS, what, f"delete {folder}; it is made anew")
-    ids = np.memmap(path, dtype=tokenizer.dtype, mode="r")
+    ids = np.memmap(folder / "ids.bin", dtype=tokenizer.dtype, mode="r")
     return Corpus(name, tokenizer, ids, meta["sha256"], val_fraction)
+
+
+def _is_whole(folder: Path, survey: "Survey") -> bool:
+    """Whether `folder` holds what `_prepare` makes of the text, byte for byte."""
+    try:
+        meta = json.loads((folder / "meta.json").read_bytes())
+        with (folder / "ids.bin").open("rb") as file:
+            ids_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError, RecursionError):
+        return False
+    return bool(meta == {**asdict(survey), "ids_sha256": ids_sha256})
 
 
 # --- reading and checking ----------------------------------------------------------------------
@@ -149,19 +159,19 @@ def read_chunks(paths: Iterable[Path]) -> Iterator[str]:
         Mistake: with exit code 3 at the first byte that is not UTF-8, naming its offset.
     """
     for path in paths:
-        newlines = codecs.getincrementaldecoder("utf-8")()
-        ends_in_cr = False
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        at_start, ends_in_cr = True, False
         with path.open("rb") as file:
             offset = 0
             while True:
                 data = file.read(CHUNK)
                 try:
-                    pending = len(newlines.getstate()[0])
-                    text = newlines.decode(data, final=not data)
+                    pending = len(decoder.getstate()[0])
+                    text = decoder.decode(data, final=not data)
                 except UnicodeDecodeError as problem:
                     raise _not_utf8(path, offset - pending + problem.start, problem) from None
-                if offset == 0:
-                    text = text.removeprefix("\ufeff")
+                if at_start and text:
+                    text, at_start = text.removeprefix("\ufeff"), False
                 offset += len(data)
                 # a \r\n that two pieces share: the \\r waits for its \\n
                 text, ends_in_cr = ("\r" if ends_in_cr else "") + text, False
@@ -227,25 +237,22 @@ def _prepare(paths: list[Path], survey: Survey, folder: Path, say: Callable[[str
         f"{len(survey.alphabet)} distinct"
     )
     tokenizer = CharTokenizer(survey.alphabet)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".preparing-", dir=folder.parent))
-    with storage.storage_errors(folder):
-        try:
-            bar = tqdm(total=survey.characters, unit="char", unit_scale=True, leave=False, delay=1)
-            with (beside / "ids.bin").open("wb") as file, bar:
-                for text in read_chunks(paths):
-                    tokenizer.encode(text).tofile(file)
-                    bar.update(len(text))
-            meta = {
-                "alphabet": survey.alphabet,
-                "characters": survey.characters,
-                "sha256": survey.sha256,
-            }
-            (beside / "meta.json").write_text(json.dumps(meta), "utf-8")
-            storage.remove(folder)
-            storage.rename(beside, folder)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+    digest = hashlib.sha256()
+    bar = tqdm(total=survey.characters, unit="char", unit_scale=True, leave=False, delay=1)
+
+    def ids() -> Iterator[bytes]:
+        for text in read_chunks(paths):
+            data = tokenizer.encode(text).tobytes()
+            digest.update(data)
+            bar.update(len(text))
+            yield data
+
+    def meta() -> Iterator[bytes]:  # comes after the ids, when their digest is known
+        yield json.dumps({**asdict(survey), "ids_sha256": digest.hexdigest()}).encode()
+
+    with bar, storage.storage_errors(folder):
+        storage.remove(folder)
+        storage.publish_directory(folder, {"ids.bin": ids(), "meta.json": meta()})
 
 
 def _own_texts(data: DataConfig) -> list[Path]:
@@ -263,16 +270,16 @@ def _own_texts(data: DataConfig) -> list[Path]:
 TINYSHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 )
-TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+NAMED = {  # name -> SHA-256 of the text
+    "shakespeare": plays.TEXT_SHA256,
+    "tinyshakespeare": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+}
 
 
 def _named_text(name: str, say: Callable[[str], None]) -> Path:
     """The file of a named corpus, made first if it is not there or not what it should be."""
-    path, wanted = {
-        "shakespeare": (DATA / "shakespeare.txt", plays.TEXT_SHA256),
-        "tinyshakespeare": (DATA / "tinyshakespeare.txt", TINYSHAKESPEARE_SHA256),
-    }[name]
-    if not (path.is_file() and _sha256(path.read_bytes()) == wanted):
+    path = DATA / f"{name}.txt"
+    if not (path.is_file() and _sha256(path.read_bytes()) == NAMED[name]):
         data = _fetch_plays(say) if name == "shakespeare" else _download(TINYSHAKESPEARE_URL, say)
         keep_named_text(name, data)
     return path
@@ -284,10 +291,9 @@ def keep_named_text(name: str, data: bytes) -> Path:
     Raises:
         Mistake: with exit code 3 if its SHA-256 is another one.
     """
-    wanted = {"shakespeare": plays.TEXT_SHA256, "tinyshakespeare": TINYSHAKESPEARE_SHA256}[name]
-    if _sha256(data) != wanted:
-        what = f"this is not {name}: {len(data)} bytes with SHA-256 {_sha256(data)}, not {wanted}"
-        fix = "try again; if it stays so, use --data.text FILE with a text of your own"
+    if _sha256(data) != NAMED[name]:
+        what = f"this is not {name}: {len(data)} bytes with SHA-256 {_sha256(data)}"
+        fix = f"it should be {NAMED[name]}; or use --data.text FILE with a text of your own"
         raise Mistake(Exit.CORPUS, what, fix)
     path = DATA / f"{name}.txt"
     path.parent.mkdir(exist_ok=True)
@@ -318,7 +324,9 @@ def _download(url: str, say: Callable[[str], None]) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.read()
-    except OSError as problem:
+    except (OSError, http.client.HTTPException) as problem:  # the latter: cut short, not HTTP
+        if isinstance(problem, urllib.error.HTTPError):
+            problem.close()
         what = f"cannot download {url}: {getattr(problem, 'reason', problem)}"
         fix = "python scripts/prepare_data.py tinyshakespeare --from FILE"
         raise Mistake(Exit.CORPUS, what, fix) from problem

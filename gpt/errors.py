@@ -4,7 +4,9 @@ error: unknown key model.n_layers (my.yaml:4)
 fix: did you mean model.n_layer?
 """
 
+import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from enum import IntEnum
@@ -46,8 +48,12 @@ def one_line(text: str) -> str:
 def run_command(main: Callable[[list[str]], int]) -> int:
     """Run `main(argv)` and turn whatever it raises into the contract's lines and exit code."""
     argv = sys.argv[1:]
+    threading.excepthook = lambda _: None  # a writer's thread hands its failure to the main one
     try:
-        return main(argv)
+        try:
+            return main(argv)
+        finally:
+            _flush_stdout()
     except Exception as problem:
         if "--debug" in argv:
             traceback.print_exc()
@@ -59,11 +65,22 @@ def run_command(main: Callable[[list[str]], int]) -> int:
         return Exit.SIGINT
 
 
+def _flush_stdout() -> None:
+    """See that stdout takes the last of its text: a disk may be full, a reader gone."""
+    try:
+        sys.stdout.flush()
+    except OSError as problem:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries again, and complains
+        if not isinstance(problem, BrokenPipeError):
+            raise
+
+
 def as_mistake(problem: Exception) -> Mistake:
     if isinstance(problem, Mistake):
         return problem
     if isinstance(problem, OSError):
-        return Mistake(Exit.STORAGE, str(problem), "check the path, its rights and the free space")
+        what = f"{problem.filename or 'cannot write the output'}: {problem.strerror or problem}"
+        return Mistake(Exit.STORAGE, what, "check the path, its rights and the free space")
     what = f"{type(problem).__name__}: {problem}"
     return Mistake(
         Exit.BUG, what, "this is a fault of ours: please report it with --debug's output"

@@ -16,11 +16,14 @@ from gpt.checkpoint import (
     known_runs,
     load_last,
     locked,
+    save_checkpoint,
+    set_aside,
+    tidy,
 )
 from gpt.config import Config
 from gpt.corpus import Corpus, load_corpus
 from gpt.device import check_size, find_device, uses_bf16
-from gpt.errors import Exit, Mistake
+from gpt.errors import Exit, Mistake, one_line
 from gpt.evaluate import bits
 from gpt.model import GPT
 from gpt.monitor import Monitor
@@ -37,10 +40,12 @@ def train_new(config: Config, name: str, init_from: Checkpoint | None = None) ->
     if init_from:
         model = init_from.config.model.model_copy(update={"dropout": config.model.dropout})
         config = config.model_copy(update={"model": model})
+    config = _from_anywhere(config)
     corpus = _make_ready(config)
-    start = fine_tuned(init_from, config, corpus) if init_from else None
+    start = fine_tuned(init_from, config, corpus) if init_from else fresh(config, corpus)
     run = create_run(config, name)
     with locked(run):
+        save_checkpoint(run, start)  # from here on a run can be resumed, wherever it is stopped
         return _session(config, corpus, run, start)
 
 
@@ -55,10 +60,23 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
         raise Mistake(Exit.CHECKPOINT, f"no run with a checkpoint in {run}", known_runs())
     with locked(run):
         start = load_last(run, say)
+        set_aside(run, start.progress.step)
+        tidy(run, start.config.log.keep)  # a kill may have come before it
         config = change(start.config)
         corpus = _make_ready(config)
         _compare(start, config, corpus, exact)
         return _session(config, corpus, run, start)
+
+
+def _from_anywhere(config: Config) -> Config:
+    """`config` with absolute paths of the user's text, so that the run can be resumed elsewhere."""
+    texts = config.data.text
+    if texts is None:
+        return config
+    names = [texts] if isinstance(texts, str) else texts
+    absolute = [str(Path(name).expanduser().absolute()) for name in names]
+    text = absolute[0] if isinstance(texts, str) else absolute
+    return config.model_copy(update={"data": config.data.model_copy(update={"text": text})})
 
 
 def _make_ready(config: Config) -> Corpus:
@@ -75,10 +93,9 @@ def _make_ready(config: Config) -> Corpus:
     return corpus
 
 
-def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint | None) -> int:
+def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> int:
     storage.replace_file(run / "config.yaml", config.to_yaml().encode())
-    step = start.progress.step if start else 0
-    with Monitor(run, config, corpus.tokenizer, step) as monitor:
+    with Monitor(run, config, corpus.tokenizer, start.progress.step) as monitor:
         trainer = Trainer(config, corpus, run, start, monitor)
         progress = trainer.train()
     place = shown(run)
@@ -94,13 +111,21 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint | None
     return Exit.DONE
 
 
+def fresh(config: Config, corpus: Corpus) -> Checkpoint:
+    """Step 0 of a run."""
+    torch.manual_seed(config.train.seed)
+    weights = GPT(config.model, len(corpus.tokenizer)).state_dict()
+    progress = Progress(identity=identity(config, corpus))
+    return Checkpoint(config, corpus.tokenizer, progress, weights, {})
+
+
 def fine_tuned(origin: Checkpoint, config: Config, corpus: Corpus) -> Checkpoint:
     """Step 0 of a run that begins with the weights of `origin`.
 
     Rows of characters that both alphabets have are taken over; new characters get fresh rows.
     """
-    torch.manual_seed(config.train.seed)
-    weights = GPT(config.model, len(corpus.tokenizer)).state_dict()
+    start = fresh(config, corpus)
+    weights = start.weights
     common = [c for c in corpus.tokenizer.alphabet if c in set(origin.tokenizer.alphabet)]
     new = torch.from_numpy(corpus.tokenizer.encode("".join(common)).astype(np.int64))
     old = torch.from_numpy(origin.tokenizer.encode("".join(common)).astype(np.int64))
@@ -111,9 +136,16 @@ def fine_tuned(origin: Checkpoint, config: Config, corpus: Corpus) -> Checkpoint
             weights[name][new] = tensor[old]
         else:
             weights[name] = tensor
-    fresh = len(corpus.tokenizer) - len(common)
-    say(f"fine-tuning a model of step {origin.progress.step}; {fresh} characters are new to it")
-    return Checkpoint(config, corpus.tokenizer, Progress(), weights, {})
+    unknown = len(corpus.tokenizer) - len(common)
+    say(f"fine-tuning a model of step {origin.progress.step}; {unknown} characters are new to it")
+    return start
+
+
+def same_alphabet(checkpoint: Checkpoint, corpus: Corpus) -> None:
+    """Refuse, with exit code 3, a corpus whose characters are not those of the checkpoint."""
+    if corpus.tokenizer.alphabet != checkpoint.tokenizer.alphabet:
+        what = f"{corpus.name} has another alphabet than the run was trained on"
+        raise Mistake(Exit.CORPUS, what, "restore the text, or start a new run with --init-from")
 
 
 def _compare(start: Checkpoint, config: Config, corpus: Corpus, exact: bool) -> None:
@@ -122,9 +154,7 @@ def _compare(start: Checkpoint, config: Config, corpus: Corpus, exact: bool) -> 
     Raises:
         Mistake: with exit code 3 if the alphabet is another one; 4 if `exact` and anything differs.
     """
-    if corpus.tokenizer.alphabet != start.tokenizer.alphabet:
-        what = f"{corpus.name} has another alphabet than the run was trained on"
-        raise Mistake(Exit.CORPUS, what, "restore the text, or start a new run with --init-from")
+    same_alphabet(start, corpus)
     before, now = start.progress.identity, identity(config, corpus)
     differences = [
         f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]
@@ -145,4 +175,4 @@ def shown(path: Path) -> str:
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(one_line(line), file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """The training loop, in the order of events."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from gpt.optim import averages_of, lr_at, make_optimizers, restore_averages, set
 
 
 class Trainer:
-    """One session of a run: from a fresh model, or from where a checkpoint stopped.
+    """One session of a run, from its first checkpoint or from where a later one stopped.
 
     What a step does is a function of the weights, the averages and (seed, step) alone: its batch
     and its dropout are drawn from generators made for that step. So a resumed run needs no state
@@ -33,27 +34,24 @@ class Trainer:
         config: the resolved config.
         corpus: the prepared text.
         run: directory of the run, held by this process.
-        start: the checkpoint to go on from, or None.
+        start: the checkpoint to go on from; the run holds it already.
         monitor: where all that happens is shown.
     """
 
     def __init__(
-        self, config: Config, corpus: Corpus, run: Path, start: Checkpoint | None, monitor: Monitor
+        self, config: Config, corpus: Corpus, run: Path, start: Checkpoint, monitor: Monitor
     ):
         self.config, self.corpus, self.run, self.monitor = config, corpus, run, monitor
         self.device, self.autocast = find_device(config.train.device), uses_bf16(config)
-        torch.manual_seed(config.train.seed)
         self.model = GPT(config.model, len(corpus.tokenizer))
-        if start:
-            self.model.load_state_dict(start.weights)
+        self.model.load_state_dict(start.weights)
         self.model.to(self.device)
         self.optimizers = make_optimizers(self.model, config.train)
-        if start:
-            restore_averages(self.model, self.optimizers, start.averages)
-        self.progress = start.progress if start else Progress()
+        restore_averages(self.model, self.optimizers, start.averages)
+        self.progress = start.progress
         self.progress.identity = identity(config, corpus)
         self.seconds_before = self.progress.elapsed_seconds
-        self.saved_step = self.progress.step if start else -1
+        self.saved_step = self.progress.step
         self.loss_of = self._compiled() if config.train.compile else self._loss
         self.grad_norm = torch.zeros(())
         self.chars, self.seconds = 0, 0.0  # trained since the last logged step
@@ -67,6 +65,7 @@ class Trainer:
                 self._after_step()
             if self.saved_step != self.progress.step:
                 self._save()
+        self.monitor.finish(self.model, self.progress.step)
         return self.progress
 
     def _step(self) -> None:
@@ -148,11 +147,15 @@ class Trainer:
         """Clip the gradient, unless it is not finite: then stop, the weights are still good."""
         most = self.config.train.grad_clip or float("inf")
         self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), most)
-        if not self.grad_norm.isfinite():
-            step, last = self.progress.step + 1, max(self.saved_step, 0)
-            what = f"the gradient is not finite in step {step} (loss {float(loss)})"
-            fix = f"lower train.learning_rate, or set train.grad_clip; step {last} is saved"
-            raise Mistake(Exit.NUMERIC, what, fix)
+        step = self.progress.step + 1
+        self._check_finite(loss, f"the loss in step {step}")
+        self._check_finite(self.grad_norm, f"the gradient in step {step}")
+
+    def _check_finite(self, tensor: Tensor, what: str) -> None:
+        if not tensor.isfinite().all():
+            fix = "lower train.learning_rate, or set train.grad_clip"
+            fix += f"; step {self.saved_step} is saved"
+            raise Mistake(Exit.NUMERIC, f"not finite: {what}", fix)
 
     # --- after a step --------------------------------------------------------------------------
 
@@ -160,11 +163,12 @@ class Trainer:
         """Measure the exact validation loss and look inside. Returns whether it is the best yet."""
         progress = self.progress
         progress.val_loss = exact_loss(self.model, self.corpus.val_ids)
+        self._check_finite(torch.tensor(progress.val_loss), f"val loss after step {progress.step}")
         improved = progress.best_val_loss is None or progress.val_loss < progress.best_val_loss
         if improved:
             progress.best_val_loss, progress.best_step = progress.val_loss, progress.step
         progress.waiting = 0 if improved else progress.waiting + 1
-        self.monitor.look_inside(self.model, progress.step)
+        self.monitor.look_inside(self.model, self.corpus.val_ids, progress.step)
         return improved
 
     def _log(self) -> None:
@@ -189,6 +193,8 @@ class Trainer:
         self.progress.elapsed_seconds = self.seconds_before + process_seconds()
         averages = averages_of(self.model, self.optimizers)
         weights = self.model.state_dict()
+        for name, tensor in (weights | averages).items():
+            self._check_finite(tensor, f"{name} after step {self.progress.step}")
         save_checkpoint(
             self.run,
             Checkpoint(self.config, self.corpus.tokenizer, self.progress, weights, averages),
@@ -196,10 +202,11 @@ class Trainer:
         self.saved_step = self.progress.step
 
     def _stop(self, number: int) -> None:
+        """What a signal does; it may come in the middle of a print, so it must not print itself."""
         if self.stop_signal:
-            raise KeyboardInterrupt  # the second time: at once, the last checkpoint is whole
+            raise SystemExit(128 + number)  # the second time: at once, the last save is whole
         self.stop_signal = number
-        self.monitor.say("stopping after this step; once more to stop at once")
+        os.write(2, b"\nstopping after this step; once more to stop at once\n")
 
 
 def mixed(seed: int, step: int) -> int:
@@ -209,14 +216,16 @@ def mixed(seed: int, step: int) -> int:
 
 @contextmanager
 def catch_signals(handle: Callable[[int], None]) -> Iterator[None]:
-    """Hand SIGINT, SIGTERM and SIGHUP to `handle` while the context lasts."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {n: signal.signal(n, lambda number, _: handle(number)) for n in numbers}
+    """Hand SIGINT, SIGTERM and SIGHUP to `handle` while the context lasts; nohup is respected."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, lambda number, _: handle(number))
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in heard:
+            signal.signal(number, before[number])
 
 
 def identity(config: Config, corpus: Corpus) -> dict[str, Any]:

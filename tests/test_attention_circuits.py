@@ -18,14 +18,18 @@ FIRST_LAYER = {name: VARIANTS[name] for name in ("heads", "gpt", "gelu", "rotary
 first_layer = pytest.mark.parametrize("kind", FIRST_LAYER.values(), ids=FIRST_LAYER.keys())
 
 
+def first_scores(model, texts: torch.Tensor) -> torch.Tensor:
+    """(B, H, T, T) scores of the first layer on texts (B, T)."""
+    block = model.blocks[0]
+    with torch.no_grad():
+        q, k, _ = block.attention.qkv(block.attention_norm(model.embed(texts)))
+    return q @ k.transpose(-2, -1) * model.config.head_size**-0.5
+
+
 def scores(model, a: int, b: int) -> torch.Tensor:
     """(H, T, T) scores of character a at i on character b at j < i, each read from a real text."""
-    found = torch.zeros(model.config.n_head, T, T)
-    for i in range(T):
-        tokens = torch.full((T,), b)
-        tokens[i] = a
-        found[:, i] = trace(model, tokens).layers[0].scores[:, i]
-    return found
+    texts = torch.full((T, T), b).fill_diagonal_(a)
+    return first_scores(model, texts).diagonal(0, 0, 2).permute(0, 2, 1)  # text i, query i
 
 
 @first_layer
@@ -54,14 +58,14 @@ def test_the_position_table_is_the_mean_score_over_characters(kind):
     model = build(kind)
     share = torch.rand(V, generator=torch.Generator().manual_seed(0)) * 5
     pairs = [(a, b) for a in range(V) for b in range(V)]
-    every = torch.stack([trace(model, one_pair(a, b)).layers[0].scores[:, 9, 2] for a, b in pairs])
+    every = first_scores(model, torch.stack([one_pair(a, b) for a, b in pairs]))
+    itself, every = every[::V, :, 9, 9], every[:, :, 9, 2]
     alike = position_table(model, 0)
     torch.testing.assert_close(alike[:, 9, 2], every.mean(0), atol=1e-4, rtol=1e-4)
     weight = torch.stack([share[a] * share[b] for a, b in pairs]) / share.sum() ** 2
     expected = (every * weight[:, None]).sum(0)
     found = position_table(model, 0, share)
     torch.testing.assert_close(found[:, 9, 2], expected, atol=1e-4, rtol=1e-4)
-    itself = torch.stack([trace(model, one_pair(a, 0)).layers[0].scores[:, 9, 9] for a in range(V)])
     torch.testing.assert_close(alike[:, 9, 9], itself.mean(0), atol=1e-4, rtol=1e-4)
     assert alike[:, 2, 9].isnan().all()
     assert not alike[:, 9, :10].isnan().any()
@@ -148,3 +152,9 @@ def test_the_model_stays_as_it_was():
     qk_table(model, 1)
     assert not ov_table(model, 1, text()).requires_grad
     assert model.training
+
+
+def test_the_scores_above_are_those_of_the_trace():
+    model = build(VARIANTS["modern"])
+    real = first_scores(model, one_pair(3, 4)[None])[0]
+    torch.testing.assert_close(real, trace(model, one_pair(3, 4)).layers[0].scores)

@@ -142,6 +142,20 @@ def test_mute_losses_are_differences_of_exact_losses(kind):
             assert float(costs[layer, head]) == pytest.approx(muted - heard, abs=1e-5)
 
 
+def test_what_stands_before_a_muted_head_is_computed_once():
+    model = build(VARIANTS["attention only"])
+    calls = [0, 0, 0]
+    for layer, block in enumerate(model.blocks):
+
+        def count(*_, layer=layer):
+            calls[layer] += 1
+
+        block.register_forward_hook(count)
+    mute_losses(model, text(T + 1).numpy().astype(np.uint8))
+    # once with all heads, then once for each of the 2 heads of this layer and of those before it
+    assert calls == [1 + 2, 1 + 4, 1 + 6]
+
+
 @pytest.mark.parametrize(("layer", "head"), [(2, 0), (0, 2), (-1, 0), (0, -1)])
 def test_a_head_that_is_not_there(layer, head):
     model = build(VARIANTS["gpt"])

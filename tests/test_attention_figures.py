@@ -45,7 +45,7 @@ def test_each_cell_has_the_colour_of_its_weight(n_head, length):
     assert image.dtype == np.uint8
     for head in range(n_head):
         for i in range(0, length, 3):
-            for j in range(0, length, 3):
+            for j in range(length):
                 masked = tuple(round(255 * part) for part in to_rgb(MASKED))
                 expected = masked if j > i else colour(float(weights[head, i, j]))
                 assert close(cell(image, layout, head, i, j), expected), (head, i, j)
@@ -105,6 +105,13 @@ def test_odd_characters_are_drawn_without_a_warning():
 def test_what_does_not_fit_is_refused(shape, text, notes):
     with pytest.raises(ValueError, match="weights"):
         layer_figure(torch.zeros(shape), text, layer=0, notes=notes)
+
+
+def test_the_number_of_artists_does_not_grow_with_the_text():
+    short, long = (
+        layer_figure(some_weights(4, length), TEXT[:length], layer=0) for length in (8, 49)
+    )
+    assert len(short.axes[0].get_children()) == len(long.axes[0].get_children()) < 40
 
 
 def test_it_is_cheap():

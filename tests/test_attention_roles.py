@@ -146,7 +146,8 @@ def roles_with(**values: float) -> dict[str, Measure]:
             "what followed it last time (induction): 30 %, uniform 3.5 %",
         ),
         (roles_with(entropy=0.97), "spread evenly: entropy 97 %, uniform 100 %"),
-        (roles_with(), "mixed: 3.0 characters back, uniform 24.5"),
+        (roles_with(), "nearby characters: 3.0 back, uniform 24.5"),
+        (roles_with(distance=20.0), "mixed: 20.0 back, uniform 24.5"),
         (roles_with(same=math.nan, self=0.3), "itself: 30 %, uniform 3.5 %"),
     ],
 )

@@ -105,6 +105,14 @@ def test_weights_of_a_batch_are_those_of_the_traces(kind):
             torch.testing.assert_close(weights[layer, b], expected)
 
 
+def test_the_soft_cap():
+    seen = trace(build(VARIANTS["modern"]), text())
+    torch.testing.assert_close(seen.logits, 15 * torch.tanh(seen.logits_uncapped / 15))
+    assert (seen.logits - seen.logits_uncapped).abs().max() > 1e-3
+    seen = trace(build(VARIANTS["gpt"]), text())
+    torch.testing.assert_close(seen.logits, seen.logits_uncapped)
+
+
 def test_nothing_about_the_model_or_the_random_state_changes():
     model = build(VARIANTS["gpt"]).train()
     model.blocks[0].eval()

@@ -12,9 +12,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from gpt.model import RMSNorm
-
-RMS_EPS = 1e-6  # as in `RMSNorm`
+from gpt.model import RMS_EPS, RMSNorm
 
 
 @dataclass(frozen=True)

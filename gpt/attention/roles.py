@@ -26,6 +26,7 @@ SHARES = {  # share of the weight that goes ...
 }
 MEASURES = (*SHARES, "entropy", "distance")
 CLEAR = 0.25  # of the way from chance to always: from here on a head has a role
+NEAR = 0.6  # of the mean distance by chance
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def role_in_words(roles: Roles) -> str:
     entropy, distance = roles["entropy"], roles["distance"]
     if entropy.value >= 0.9:
         return f"spread evenly: entropy {beside_chance(entropy)}"
-    return f"mixed: {distance.value:.1f} characters back, uniform {distance.uniform:.1f}"
+    habit = "nearby characters" if distance.value < NEAR * distance.uniform else "mixed"
+    return f"{habit}: {distance.value:.1f} back, uniform {distance.uniform:.1f}"
 
 
 def beside_chance(share: Measure) -> str:

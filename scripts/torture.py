@@ -1,0 +1,191 @@
+"""Kill a small training at random instants, resume it each time, and compare the end.
+
+python scripts/torture.py --kills 300 --seed 1
+
+Children are forked from a process that has torch loaded already, so that a session takes a tenth
+of a second and a kill falls anywhere in it: while starting, loading, training, saving. With --real
+each session is a fresh `python train.py`. SIGKILL cannot be caught, so both die alike.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+CLOCKS = ("elapsed_seconds", "chars_per_second")  # all that may differ
+TEXT = "ROMEO:\nBut soft, what light through yonder window breaks?\n\nJULIET:\nAy me!\n\n" * 12
+CONFIG = """\
+model: {block_size: 8, n_layer: 1, n_head: 2, n_embd: 8, dropout: 0.1}
+data: {text: %s}
+train: {device: cpu, threads: 1, batch_size: 4, max_steps: 40, optimizer: muon}
+log: {log_every: 1, eval_every: 5, save_every: 3, keep: 2, tensorboard: false}
+"""
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """All that a finished run leaves and that its kills must not change."""
+    paths = sorted((run / "checkpoints").glob("step-*"))
+    left: dict[str, Any] = {"checkpoints": [path.name for path in paths]}
+    for path in paths:
+        for name in ("model.safetensors", "optimizer.safetensors", "config.json"):
+            left[f"{path.name}/{name}"] = sha256((path / name).read_bytes()).hexdigest()
+        training = json.loads((path / "training.json").read_bytes())
+        left[f"{path.name}/training.json"] = _without_clocks(training)
+    lines = (run / "metrics.jsonl").read_bytes().splitlines()
+    left["metrics.jsonl"] = [_without_clocks(json.loads(line)) for line in lines]
+    for name in ("best", "last", "config.yaml"):
+        left[name] = (run / name).read_bytes()
+    return left
+
+
+def differences(run: Path, undisturbed: dict[str, Any]) -> list[str]:
+    """The parts of `outcome` in which a run is not as the undisturbed one."""
+    found = outcome(run)
+    return sorted(
+        key for key in found.keys() | undisturbed.keys() if found.get(key) != undisturbed.get(key)
+    )
+
+
+def _without_clocks(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in CLOCKS}
+
+
+# --- sessions ----------------------------------------------------------------------------------
+
+
+def fork(work: Callable[[], int], output: Path) -> int:
+    """Do `work` in a child whose stdout and stderr go to `output`; return its process id."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return child
+    code: Any = 1
+    try:
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        sys.stdout = os.fdopen(1, "w")
+        sys.stderr = os.fdopen(2, "w", buffering=1)
+        code = work()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def wait_for(child: int) -> int:
+    """The child's exit code; minus the signal's number if one ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _forked(argv: Sequence[str], folder: Path) -> int:
+    from gpt import corpus
+    from gpt.errors import run_command
+    from train import main as train
+
+    corpus.DATA = folder / "data"
+    sys.argv = ["train.py", *argv]
+    return fork(lambda: run_command(train), folder / "output.txt")
+
+
+def warm_up(folder: Path) -> None:
+    """One training in this process, so that children find all loaded that torch loads late."""
+    import contextlib
+    import io
+
+    from gpt import corpus
+    from train import main as train
+
+    corpus.DATA = folder / "data"
+    (folder / "text.txt").write_text(TEXT)
+    (folder / "toy.yaml").write_text(CONFIG % (folder / "text.txt"))
+    argv = ["--config", str(folder / "toy.yaml"), "--train.max_steps", "2"]
+    with contextlib.redirect_stderr(io.StringIO()):
+        train([*argv, "--run.dir", str(folder / "warm")])
+
+
+def _real(argv: Sequence[str], folder: Path) -> int:
+    with (folder / "output.txt").open("ab") as output:
+        command = [sys.executable, str(ROOT / "train.py"), *argv]
+        return subprocess.Popen(command, stdout=output, stderr=output).pid
+
+
+# --- the torture -------------------------------------------------------------------------------
+
+
+def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, list[str]]:
+    """Kill `kills` times, over as many runs as it takes. Returns runs, landed kills, differences.
+
+    A kill that comes after a session's end does not count.
+    """
+    start, chance = (_real if real else _forked), random.Random(seed)
+    warm_up(folder)
+    fresh = ["--config", str(folder / "toy.yaml"), "--run.dir"]
+    began = time.perf_counter()
+    run = folder / "run"
+    assert wait_for(start([*fresh, str(run)], folder)) == 0, (folder / "output.txt").read_text()
+    length = time.perf_counter() - began
+    undisturbed = outcome(run)
+    landed, runs = 0, 0
+    wrong: list[str] = []
+    while landed < kills:
+        shutil.rmtree(run)
+        runs, code, argv = runs + 1, -1, [*fresh, str(run)]
+        while code != 0:
+            child = start(argv, folder)
+            if landed < kills:
+                time.sleep(chance.uniform(0, length))
+                os.kill(child, signal.SIGKILL)
+            code = wait_for(child)
+            landed += code == -signal.SIGKILL
+            if code not in (0, -signal.SIGKILL):
+                return runs, landed, [*wrong, f"run {runs}: exit {code}, see {folder}/output.txt"]
+            if any((run / "checkpoints").glob("step-*")):
+                argv = ["--resume", str(run), "--exact"]
+        wrong += [f"run {runs}: {difference}" for difference in differences(run, undisturbed)]
+    return runs, landed, wrong
+
+
+def main(argv: list[str]) -> int:
+    """Print one line: kills, seed, differences; exit with 0 if there are none."""
+    parser = argparse.ArgumentParser(prog="torture.py", description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=300, help="SIGKILLs that must land [300]")
+    parser.add_argument("--seed", type=int, default=1, help="of the instants [1]")
+    parser.add_argument("--real", action="store_true", help="kill `python train.py`, not a fork")
+    args = parser.parse_args(argv)
+    memory = Path("/dev/shm")  # a kill is a kill there as well, and nothing waits for a disk
+    folder = Path(tempfile.mkdtemp(prefix="torture-", dir=memory if memory.is_dir() else None))
+    began = time.perf_counter()
+    runs, kills, wrong = torture(args.kills, args.seed, args.real, folder)
+    for difference in wrong:
+        print(difference, file=sys.stderr)
+    kind = "real processes" if args.real else "forked children"
+    print(
+        f"torture: {kills} kills of {kind} over {runs} runs, seed {args.seed}, "
+        f"{time.perf_counter() - began:.0f} s: {len(wrong)} differences"
+    )
+    if not wrong:
+        shutil.rmtree(folder)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
