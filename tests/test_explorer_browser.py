@@ -1,12 +1,9 @@
 """The page in a real browser: torch's numbers, the reader's keys and pointer, and nothing else.
 
-Needs Debian's chromium; EXPLORER_BROWSER=required (or CI=true) makes its absence a failure.
+`python -m pytest -m browser`; the fixture `browser` says what it needs.
 """
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -29,23 +26,6 @@ from gpt.explorer import export
 
 pytestmark = pytest.mark.browser
 CLOSE = {"rtol": 0, "atol": 1e-4}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        program = None
-    if program is None:
-        reason = "NO BROWSER: the page is not tested. apt install chromium; pip install playwright"
-        required = os.environ.get("EXPLORER_BROWSER") == "required" or os.environ.get("CI")
-        (pytest.fail if required else pytest.skip)(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -101,9 +101,9 @@ def _history(
             yield other
 
 
-def html(exhibit: Exhibit) -> str:
+def html(exhibit: Exhibit, most_parameters: int | None = MOST_PARAMETERS) -> str:
     """The whole page as one self-contained HTML file."""
-    return assemble(json_for_html(page_data(exhibit, MOST_PARAMETERS)))
+    return assemble(json_for_html(page_data(exhibit, most_parameters)))
 
 
 def assemble(data: str) -> str:

@@ -4,6 +4,9 @@
  * the notes have it: q, k, v (T, D), scores and weights (T, T), out (T, D).
  */
 
+const LAYER_EPS = 1e-5; // torch's default
+const RMS_EPS = 1e-6; // as in model.py
+
 /** A model that can run: its config, its alphabet and its weights by their names in model.py. */
 async function loadModel(data) {
   const { config } = data;
@@ -35,7 +38,7 @@ function normOf(model, name, x) {
   const mean = kind === "layer" ? total(x) / x.length : 0;
   let square = 0;
   for (const value of x) square += (value - mean) ** 2;
-  const scale = 1 / Math.sqrt(square / x.length + (kind === "layer" ? 1e-5 : 1e-6));
+  const scale = 1 / Math.sqrt(square / x.length + (kind === "layer" ? LAYER_EPS : RMS_EPS));
   return { scale, gain: model.tensors.get(`${name}.weight`), bias: model.tensors.get(`${name}.bias`) };
 }
 
@@ -104,7 +107,7 @@ function project(model, layer, head, what, x, positionOf = (t) => t) {
 }
 
 function qkScale(vector) {
-  return 1 / Math.sqrt(dot(vector, vector) / vector.length + 1e-6);
+  return 1 / Math.sqrt(dot(vector, vector) / vector.length + RMS_EPS);
 }
 
 /** Scores q.k / sqrt(D) of every pair (T, T), those into the future too: the mask comes later. */
