@@ -88,11 +88,18 @@ function streamParts(model, trace, layer, position) {
 
 function embeddingParts(model, token, position) {
   const { C, tensors, config } = model;
-  const parts = [{ name: "character", vector: row(tensors.get("token_embedding.weight"), token, C) }];
+  const parts = [
+    { name: "character", vector: row(tensors.get("token_embedding.weight"), token, C) },
+  ];
   if (config.positions === "learned") {
-    parts.push({ name: "position", vector: row(tensors.get("position_embedding.weight"), position, C) });
+    parts.push({
+      name: "position",
+      vector: row(tensors.get("position_embedding.weight"), position, C),
+    });
   }
-  return config.embedding_norm ? normParts(model, "embedding_norm", parts, "embedding norm's bias") : parts;
+  return config.embedding_norm
+    ? normParts(model, "embedding_norm", parts, "embedding norm's bias")
+    : parts;
 }
 
 /** The parts of a norm's output, its scale frozen; a bias of its own becomes one more part. */
@@ -113,7 +120,8 @@ function blockParts(model, block, layer, position) {
   }));
   const bias = config.residual && tensors.get(`blocks.${layer}.attention.projection.bias`);
   if (bias) parts.push({ name: `L${layer + 1} projection's bias`, vector: bias });
-  if (block.thought) parts.push({ name: `L${layer + 1} feed-forward`, vector: row(block.thought, position, C) });
+  if (block.thought)
+    parts.push({ name: `L${layer + 1} feed-forward`, vector: row(block.thought, position, C) });
   return parts;
 }
 
@@ -127,7 +135,10 @@ function writtenBy(model, layer, head, out) {
     if (!projection) written.set(vector, t * C + head * D);
     else {
       for (let c = 0; c < C; c++) {
-        written[t * C + c] = dot(vector, projection.subarray(c * C + head * D, c * C + (head + 1) * D));
+        written[t * C + c] = dot(
+          vector,
+          projection.subarray(c * C + head * D, c * C + (head + 1) * D),
+        );
       }
     }
   }
@@ -139,7 +150,12 @@ function vectorParts(model, trace, { layer, head, position, what }) {
   const { C, config } = model;
   const name = `blocks.${layer}.attention_norm`;
   const matrix = headMatrix(model, layer, head, what);
-  const parts = normParts(model, name, streamParts(model, trace, layer, position), "norm's bias").map((part) => {
+  const parts = normParts(
+    model,
+    name,
+    streamParts(model, trace, layer, position),
+    "norm's bias",
+  ).map((part) => {
     const vector = linear(part.vector, matrix, C);
     return { ...part, vector: config.positions === "rotary" ? rotate(vector, position) : vector };
   });
@@ -176,7 +192,12 @@ function reachesLogits(model, layer) {
 /** Queries, keys or values (n, D) of characters `ids` at their positions, if the stream that the
  * layer reads held their embeddings and nothing else. In layer 1 that is all there is. */
 function projectAlone(model, { layer, head, what, ids, positionOf }) {
-  const x = normalise(model, `blocks.${layer}.attention_norm`, embed(model, ids, positionOf), model.C);
+  const x = normalise(
+    model,
+    `blocks.${layer}.attention_norm`,
+    embed(model, ids, positionOf),
+    model.C,
+  );
   return project(model, layer, head, what, x, positionOf);
 }
 
@@ -189,7 +210,8 @@ function characterScores(model, { layer, head, ids, query, key }) {
 
 /** Scores (T, T) of character `asks` at every position and character `held` at every position. */
 function placeScores(model, { layer, head, asks, held, T }) {
-  const everywhere = (what, id) => projectAlone(model, { layer, head, what, ids: Array(T).fill(id), positionOf: (t) => t });
+  const everywhere = (what, id) =>
+    projectAlone(model, { layer, head, what, ids: Array(T).fill(id), positionOf: (t) => t });
   return scoresOf(everywhere("query", asks), everywhere("key", held), T, model.D);
 }
 
@@ -205,9 +227,16 @@ function outputRises(model, { layer, head, ids, key, final }) {
   const norm = normOf(model, "norm", final);
   const rises = new Float32Array(ids.length * V);
   ids.forEach((_, n) => {
-    const logits = linear(applyNorm(norm, row(written, n, C), false), tensors.get("lm_head.weight"), C);
+    const logits = linear(
+      applyNorm(norm, row(written, n, C), false),
+      tensors.get("lm_head.weight"),
+      C,
+    );
     const mean = total(logits) / V;
-    rises.set(logits.map((value) => value - mean), n * V);
+    rises.set(
+      logits.map((value) => value - mean),
+      n * V,
+    );
   });
   return rises;
 }
@@ -219,7 +248,10 @@ const EDITS = {
   mute: { label: "muted", weigh: () => 0 },
   uniform: { label: "the same weight for all", weigh: (i, j) => (j <= i ? 1 / (i + 1) : 0) },
   self: { label: "only itself", weigh: (i, j) => (j === i ? 1 : 0) },
-  previous: { label: "only the previous character", weigh: (i, j) => (j === Math.max(i - 1, 0) ? 1 : 0) },
+  previous: {
+    label: "only the previous character",
+    weigh: (i, j) => (j === Math.max(i - 1, 0) ? 1 : 0),
+  },
 };
 
 /** Weights (T, T) as `edit` has them: all of one of EDITS, or one weight set and the rest of its
@@ -242,7 +274,8 @@ function edited(weights, T, edit) {
 function lossOf(trace, V) {
   if (trace.T < 2) return null;
   let sum = 0;
-  for (let t = 0; t < trace.T - 1; t++) sum -= Math.log(softmax(row(trace.logits, t, V))[trace.tokens[t + 1]]);
+  for (let t = 0; t < trace.T - 1; t++)
+    sum -= Math.log(softmax(row(trace.logits, t, V))[trace.tokens[t + 1]]);
   return sum / (trace.T - 1);
 }
 

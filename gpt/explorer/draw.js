@@ -46,7 +46,10 @@ function percent(share) {
 function number(value, digits = 2) {
   if (Number.isNaN(value)) return "–";
   if (value === -Infinity) return "−∞";
-  return value.toFixed(digits).replace(/^-(?=.*[1-9])/, "−").replace(/^-/, "");
+  return value
+    .toFixed(digits)
+    .replace(/^-(?=.*[1-9])/, "−")
+    .replace(/^-/, "");
 }
 
 function signed(value, digits = 2) {
@@ -62,7 +65,10 @@ const palette = new Map();
 function colour(name) {
   if (!palette.has(name)) {
     const hex = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-    palette.set(name, [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16)));
+    palette.set(
+      name,
+      [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16)),
+    );
   }
   return palette.get(name);
 }
@@ -132,7 +138,9 @@ function weightPixels(weights, T) {
 function valuePixels(values, rows, columns) {
   const shade = ramp();
   const [low, high] = extent(values);
-  return pixels(rows, columns, (i, j) => shade(((values[i * columns + j] - low) / (high - low || 1)) ** 2));
+  return pixels(rows, columns, (i, j) =>
+    shade(((values[i * columns + j] - low) / (high - low || 1)) ** 2),
+  );
 }
 
 /** What stands out in each row, as pixels of the ramp: its mean and all below it are paper. A
@@ -173,8 +181,12 @@ function drawGrid(canvas, { picture, rows, columns, most }) {
     context.fillStyle = css(colour(marked ? role : "soft"));
     if (cell >= 7 || marked) context.fillText([...text].length > 2 ? "¤" : text, x, y);
   };
-  rows.names.forEach((text, i) => label(text, edge - 9, edge + (i + 0.5) * cell, i === rows.at, rows.role));
-  columns.names.forEach((text, j) => label(text, edge + (j + 0.5) * cell, edge - 9, j === columns.at, columns.role));
+  rows.names.forEach((text, i) =>
+    label(text, edge - 9, edge + (i + 0.5) * cell, i === rows.at, rows.role),
+  );
+  columns.names.forEach((text, j) =>
+    label(text, edge + (j + 0.5) * cell, edge - 9, j === columns.at, columns.role),
+  );
   context.font = `12px sans-serif`;
   context.textAlign = "left";
   context.fillStyle = css(colour(columns.role));
@@ -200,7 +212,8 @@ function drawGrid(canvas, { picture, rows, columns, most }) {
     const [column, line] = [event.clientX - box.left, event.clientY - box.top].map((along) =>
       Math.floor((along * scale - edge) / cell),
     );
-    const inside = column >= 0 && line >= 0 && column < columns.names.length && line < rows.names.length;
+    const inside =
+      column >= 0 && line >= 0 && column < columns.names.length && line < rows.names.length;
     return inside ? { row: line, column } : null;
   };
 }
@@ -232,7 +245,12 @@ function drawWaterfall(canvas, parts, sum, { width, height = 150 }) {
   parts.forEach((part, i) => {
     context.fillStyle = css(colour(part >= 0 ? "ink" : "soft"));
     const top = Math.min(y(ends[i]), y(ends[i + 1]));
-    context.fillRect(i * step, top, Math.max(1, step - 1), Math.max(1, Math.abs(y(ends[i]) - y(ends[i + 1]))));
+    context.fillRect(
+      i * step,
+      top,
+      Math.max(1, step - 1),
+      Math.max(1, Math.abs(y(ends[i]) - y(ends[i + 1]))),
+    );
   });
   context.fillStyle = css(colour("output"));
   context.fillRect(width - 24, Math.min(y(0), y(sum)), 24, Math.max(1, Math.abs(y(0) - y(sum))));
@@ -251,7 +269,13 @@ function barRows(rows) {
       before.style.left = `${100 * ghost}%`;
       track.append(before);
     }
-    const line = el("li", {}, el("span", { className: "name", textContent: name }), track, el("span", { className: "amount", textContent: text }));
+    const line = el(
+      "li",
+      {},
+      el("span", { className: "name", textContent: name }),
+      track,
+      el("span", { className: "amount", textContent: text }),
+    );
     if (marked) line.className = "marked";
     list.append(line);
   }
@@ -275,13 +299,25 @@ function signedRows(parts, role) {
 
 /** A table that is made when it is opened: each picture's numbers, for those who cannot see it. */
 function numbersTable(summary, make) {
-  const details = el("details", { className: "numbers-table" }, el("summary", { textContent: summary }));
+  const details = el(
+    "details",
+    { className: "numbers-table" },
+    el("summary", { textContent: summary }),
+  );
   const fill = () => {
     if (!details.open) return;
     const { head, rows } = make();
-    const table = el("table", {}, el("caption", { textContent: summary }), el("thead", {}, tableRow("th", head, "col")));
+    const table = el(
+      "table",
+      {},
+      el("caption", { textContent: summary }),
+      el("thead", {}, tableRow("th", head, "col")),
+    );
     table.append(el("tbody", {}, ...rows.map((cells) => tableRow("td", cells))));
-    details.replaceChildren(details.firstChild, el("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: summary }, table));
+    details.replaceChildren(
+      details.firstChild,
+      el("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: summary }, table),
+    );
   };
   details.addEventListener("toggle", fill);
   details.refresh = fill;

@@ -8,7 +8,10 @@ function sourceView() {
   const box = find("source-content");
   const numbers = numbersTable("Every pair of parts, as a table", () => {
     const { scores, queries, keys } = app.parts;
-    return { head: ["query \\ key", ...keys.map((part) => part.name)], rows: queries.map((part, a) => [part.name, ...scores[a].map((value) => signed(value, 3))]) };
+    return {
+      head: ["query \\ key", ...keys.map((part) => part.name)],
+      rows: queries.map((part, a) => [part.name, ...scores[a].map((value) => signed(value, 3))]),
+    };
   });
   const content = el("div");
   box.append(content, numbers);
@@ -19,10 +22,38 @@ function sourceView() {
     const sum = total(parts.scores.map(total));
     const sorted = (list) => [...list].sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
     content.replaceChildren(
-      el("div", { className: "columns" },
-        el("div", {}, el("h4", {}, "What wrote the ", el("b", { className: "query", textContent: "query" }), ` of ${saidAt(query)}`), signedRows(sorted(parts.queries), "query")),
-        el("div", {}, el("h4", {}, "What wrote the ", el("b", { className: "key", textContent: "key" }), ` of ${saidAt(key)}`), signedRows(sorted(parts.keys), "key"))),
-      el("p", { className: "numbers", textContent: `Either list sums to ${signed(sum, 4)}; the score is ${signed(score, 4)}; difference ${Math.abs(sum - score).toExponential(0)}.` }),
+      el(
+        "div",
+        { className: "columns" },
+        el(
+          "div",
+          {},
+          el(
+            "h4",
+            {},
+            "What wrote the ",
+            el("b", { className: "query", textContent: "query" }),
+            ` of ${saidAt(query)}`,
+          ),
+          signedRows(sorted(parts.queries), "query"),
+        ),
+        el(
+          "div",
+          {},
+          el(
+            "h4",
+            {},
+            "What wrote the ",
+            el("b", { className: "key", textContent: "key" }),
+            ` of ${saidAt(key)}`,
+          ),
+          signedRows(sorted(parts.keys), "key"),
+        ),
+      ),
+      el("p", {
+        className: "numbers",
+        textContent: `Either list sums to ${signed(sum, 4)}; the score is ${signed(score, 4)}; difference ${Math.abs(sum - score).toExponential(0)}.`,
+      }),
       el("p", {}, "The strongest pairs: ", ...strongestPairs(parts), "."),
     );
     numbers.refresh();
@@ -32,11 +63,15 @@ function sourceView() {
 function strongestPairs({ scores, queries, keys }) {
   const pairs = scores.flatMap((line, a) => line.map((score, b) => ({ score, a, b })));
   pairs.sort((one, other) => Math.abs(other.score) - Math.abs(one.score));
-  return pairs.slice(0, MOST_PAIRS).flatMap(({ score, a, b }, n) => [
-    n ? ", " : "",
-    el("b", { className: "query", textContent: queries[a].name }), " × ",
-    el("b", { className: "key", textContent: keys[b].name }), ` ${signed(score)}`,
-  ]);
+  return pairs
+    .slice(0, MOST_PAIRS)
+    .flatMap(({ score, a, b }, n) => [
+      n ? ", " : "",
+      el("b", { className: "query", textContent: queries[a].name }),
+      " × ",
+      el("b", { className: "key", textContent: keys[b].name }),
+      ` ${signed(score)}`,
+    ]);
 }
 
 // --- 6 the head's rule -------------------------------------------------------------------------
@@ -45,7 +80,9 @@ const MOST_CHARACTERS = 100; // shown of an alphabet; of a larger one, the text'
 
 function charactersShown() {
   const { model, trace } = app;
-  return model.V <= MOST_CHARACTERS ? model.alphabet.map((_, id) => id) : [...new Set(trace.tokens)].sort((a, b) => a - b);
+  return model.V <= MOST_CHARACTERS
+    ? model.alphabet.map((_, id) => id)
+    : [...new Set(trace.tokens)].sort((a, b) => a - b);
 }
 
 function ruleView() {
@@ -55,9 +92,22 @@ function ruleView() {
   const rises = ruleTable(LOOKED_AT, { title: "next character", role: "output" });
   const words = { asks: el("p"), rises: el("p") };
   const absent = el("p", { className: "note" });
-  box.append(absent, el("div", { className: "columns even" },
-    el("div", {}, el("h4", { textContent: "Who asks for whom" }), words.asks, asks.element),
-    el("div", {}, el("h4", { textContent: "If I attend to it, what comes next?" }), words.rises, rises.element)), place);
+  box.append(
+    absent,
+    el(
+      "div",
+      { className: "columns even" },
+      el("div", {}, el("h4", { textContent: "Who asks for whom" }), words.asks, asks.element),
+      el(
+        "div",
+        {},
+        el("h4", { textContent: "If I attend to it, what comes next?" }),
+        words.rises,
+        rises.element,
+      ),
+    ),
+    place,
+  );
   return () => {
     const { model, trace, state } = app;
     const { layer, head, query, key } = state;
@@ -67,18 +117,30 @@ function ruleView() {
     absent.textContent = absenceOf(readable, reaches);
     const scores = readable ? characterScores(model, { layer, head, ids, query, key }) : null;
     const final = row(trace.final, query, model.C);
-    const raised = readable && reaches ? outputRises(model, { layer, head, ids, key, final }) : null;
+    const raised =
+      readable && reaches ? outputRises(model, { layer, head, ids, key, final }) : null;
     asks.show(scores, { ids, at: asking }, { ids, at: held });
-    rises.show(raised, { ids, at: held }, { ids: model.alphabet.map((_, id) => id) });
+    rises.show(raised && columnsOf(raised, model.V, ids), { ids, at: held }, { ids });
     words.asks.replaceChildren(...(scores ? asksWords(scores, ids, asking) : []));
     words.rises.replaceChildren(...(raised ? risesWords(raised, held, trace.tokens[key]) : []));
     place.replaceChildren(...(readable ? placePicture() : []));
   };
 }
 
+/** The columns `ids` of a matrix that is `width` wide. */
+function columnsOf(matrix, width, ids) {
+  const rows = matrix.length / width;
+  return Float32Array.from({ length: rows * ids.length }, (_, n) => {
+    return matrix[Math.floor(n / ids.length) * width + ids[n % ids.length]];
+  });
+}
+
 function absenceOf(readable, reaches) {
-  if (!readable) return "Without a residual stream this layer no longer reads the embeddings themselves: there is no rule over the alphabet to show.";
-  return reaches ? "" : "Without a residual stream what this head writes does not reach the logits directly: there is no table of what it makes rise.";
+  if (!readable)
+    return "Without a residual stream this layer no longer reads the embeddings themselves: there is no rule over the alphabet to show.";
+  return reaches
+    ? ""
+    : "Without a residual stream what this head writes does not reach the logits directly: there is no table of what it makes rise.";
 }
 
 /** A table over the alphabet as a picture whose rows and columns can be asked about. */
@@ -89,13 +151,18 @@ function ruleTable(down, across) {
   const name = (id) => glyph(app.model.alphabet[id]);
   const numbers = numbersTable(`${down.title} × ${across.title}, as a table`, () => ({
     head: [`${down.title} \\ ${across.title}`, ...shown.columns.ids.map(name)],
-    rows: shown.rows.ids.map((id, i) => [name(id), ...Array.from(row(shown.values, i, shown.columns.ids.length), (value) => signed(value))]),
+    rows: shown.rows.ids.map((id, i) => [
+      name(id),
+      ...Array.from(row(shown.values, i, shown.columns.ids.length), (value) => signed(value)),
+    ]),
   }));
   canvas.addEventListener("pointermove", (event) => {
     const cell = canvas.cellAt(event);
     if (!cell) return;
     const value = shown.values[cell.row * shown.columns.ids.length + cell.column];
-    const [from, to] = [shown.rows.ids[cell.row], shown.columns.ids[cell.column]].map((id) => said(app.model.alphabet[id]));
+    const [from, to] = [shown.rows.ids[cell.row], shown.columns.ids[cell.column]].map((id) =>
+      said(app.model.alphabet[id]),
+    );
     reading.textContent = `${from} × ${to}: ${signed(value)}`;
   });
   const picture = el("div", {}, el("div", { className: "scroll" }, canvas), reading, numbers);
@@ -125,34 +192,67 @@ function listed(values, order, ids) {
 function asksWords(scores, ids, asking) {
   const line = row(scores, asking, ids.length);
   const { query, key } = app.state;
-  const places = { none: "", rotary: ` ${query - key} before it`, learned: ` at ${key + 1}` }[app.model.config.positions];
-  return ["When ", el("b", { className: "query", textContent: said(app.model.alphabet[ids[asking]]) }), ` asks, it matches best, among all characters${places}: `,
-    `${listed(line, ranked(line).slice(0, 5), ids)}.`];
+  const places = { none: "", rotary: ` ${query - key} before it`, learned: ` at ${key + 1}` }[
+    app.model.config.positions
+  ];
+  return [
+    "When ",
+    el("b", { className: "query", textContent: said(app.model.alphabet[ids[asking]]) }),
+    ` asks, it matches best, among all characters${places}: `,
+    `${listed(line, ranked(line).slice(0, 5), ids)}.`,
+  ];
 }
 
 function risesWords(rises, index, id) {
   const line = row(rises, index, app.model.V);
   const order = ranked(line);
   const ids = app.model.alphabet.map((_, n) => n);
-  return ["Full weight on ", el("b", { className: "key", textContent: said(app.model.alphabet[id]) }),
-    ` raises ${listed(line, order.slice(0, 4), ids)}; and lowers ${listed(line, order.slice(-4).reverse(), ids)} (logits, by this head alone, the final norm held as it is here).`];
+  return [
+    "Full weight on ",
+    el("b", { className: "key", textContent: said(app.model.alphabet[id]) }),
+    ` raises ${listed(line, order.slice(0, 4), ids)}; and lowers ${listed(line, order.slice(-4).reverse(), ids)} (logits, by this head alone, the final norm held as it is here).`,
+  ];
 }
 
 /** The two characters as they are, at other places: the other half of the rule. */
 function placePicture() {
-  const { model, trace, state: { layer, head, query, key } } = app;
-  const pair = [el("b", { className: "query", textContent: said(characterAt(query)) }), " and ", el("b", { className: "key", textContent: said(characterAt(key)) })];
+  const {
+    model,
+    trace,
+    state: { layer, head, query, key },
+  } = app;
+  const pair = [
+    el("b", { className: "query", textContent: said(characterAt(query)) }),
+    " and ",
+    el("b", { className: "key", textContent: said(characterAt(key)) }),
+  ];
   const title = el("h4", { textContent: "And at other places?" });
-  if (model.config.positions === "none") return [title, el("p", {}, "This model is told nothing of where a character stands: ", ...pair, " score the same everywhere.")];
+  if (model.config.positions === "none")
+    return [
+      title,
+      el(
+        "p",
+        {},
+        "This model is told nothing of where a character stands: ",
+        ...pair,
+        " score the same everywhere.",
+      ),
+    ];
   const [asks, held] = [trace.tokens[query], trace.tokens[key]];
-  if (model.config.positions === "learned") return [title, ...placeGrid(placeScores(model, { layer, head, asks, held, T: trace.T }), pair)];
+  if (model.config.positions === "learned")
+    return [title, ...placeGrid(placeScores(model, { layer, head, asks, held, T: trace.T }), pair)];
   const most = Math.min(model.config.block_size, 64);
-  const scores = placeScores(model, { layer, head, asks, held, T: most }).filter((_, n) => n % most === 0); // key at 1
+  const scores = placeScores(model, { layer, head, asks, held, T: most }).filter(
+    (_, n) => n % most === 0,
+  ); // key at 1
   return [title, ...distanceStrip(scores, pair)];
 }
 
 function placeGrid(scores, pair) {
-  const { trace: { T }, state: { query, key } } = app;
+  const {
+    trace: { T },
+    state: { query, key },
+  } = app;
   const canvas = el("canvas", { ariaHidden: "true" });
   const names = Array.from({ length: T }, (_, t) => String((t + 1) % 10));
   drawGrid(canvas, {
@@ -163,21 +263,44 @@ function placeGrid(scores, pair) {
   });
   const numbers = numbersTable("Position × position, as a table", () => ({
     head: ["asks at \\ looked at", ...names.map((_, t) => String(t + 1))],
-    rows: names.map((_, t) => [String(t + 1), ...Array.from(row(scores, t, T), (score) => signed(score))]),
+    rows: names.map((_, t) => [
+      String(t + 1),
+      ...Array.from(row(scores, t, T), (score) => signed(score)),
+    ]),
   }));
-  return [el("p", {}, "What ", ...pair, " would score, wherever the two stood."), el("div", { className: "scroll" }, canvas), numbers];
+  return [
+    el("p", {}, "What ", ...pair, " would score, wherever the two stood."),
+    el("div", { className: "scroll" }, canvas),
+    numbers,
+  ];
 }
 
 function distanceStrip(scores, pair) {
   const { query, key } = app.state;
   const canvas = el("canvas", { ariaHidden: "true" });
-  drawStrip(canvas, scores, "ink", { width: Math.min(640, find("rule-content").clientWidth), height: 90 });
+  drawStrip(canvas, scores, "ink", {
+    width: Math.min(640, find("rule-content").clientWidth),
+    height: 90,
+  });
   const numbers = numbersTable("Score by distance, as a table", () => ({
     head: ["characters back", "score"],
     rows: Array.from(scores, (score, distance) => [String(distance), signed(score)]),
   }));
-  const here = query - key < scores.length ? ` Here they are ${query - key} apart: ${signed(scores[query - key])}.` : "";
-  return [el("p", {}, "What ", ...pair, ` would score 0, 1, 2 … ${scores.length - 1} characters apart: best at ${ranked(scores)[0]}.${here}`), canvas, numbers];
+  const here =
+    query - key < scores.length
+      ? ` Here they are ${query - key} apart: ${signed(scores[query - key])}.`
+      : "";
+  return [
+    el(
+      "p",
+      {},
+      "What ",
+      ...pair,
+      ` would score 0, 1, 2 … ${scores.length - 1} characters apart: best at ${ranked(scores)[0]}.${here}`,
+    ),
+    canvas,
+    numbers,
+  ];
 }
 
 // --- 7 step by step ----------------------------------------------------------------------------
@@ -191,25 +314,50 @@ function stepsView() {
 
 function stepElement({ title, line, shape, words, strips = [], matrices = [] }) {
   const { number: at, text } = app.data.lines[line];
-  const item = el("li", {}, el("h3", { textContent: title }),
-    el("p", { className: "source-line" }, el("span", { textContent: `model.py:${at}` }), el("code", { textContent: text }), el("span", { textContent: shape })),
-    el("p", {}, ...words));
+  const item = el(
+    "li",
+    {},
+    el("h3", { textContent: title }),
+    el(
+      "p",
+      { className: "source-line" },
+      el("span", { textContent: `model.py:${at}` }),
+      el("code", { textContent: text }),
+      el("span", { textContent: shape }),
+    ),
+    el("p", {}, ...words),
+  );
   for (const strip of strips) item.append(stripElement(strip));
-  if (matrices.length) item.append(el("div", { className: "matrices" }, ...matrices.map(matrixElement)));
+  if (matrices.length)
+    item.append(el("div", { className: "matrices" }, ...matrices.map(matrixElement)));
   if (strips.length) {
     const longest = Math.max(...strips.map(({ values }) => values.length));
-    item.append(numbersTable("the numbers", () => ({
-      head: ["", ...Array.from({ length: longest }, (_, d) => String(d + 1))],
-      rows: strips.map(({ name, values }) => [name, ...Array.from(values, (value) => number(value, 3))]),
-    })));
+    item.append(
+      numbersTable("the numbers", () => ({
+        head: ["", ...Array.from({ length: longest }, (_, d) => String(d + 1))],
+        rows: strips.map(({ name, values }) => [
+          name,
+          ...Array.from(values, (value) => number(value, 3)),
+        ]),
+      })),
+    );
   }
   return item;
 }
 
 function stripElement({ name, values, role, note = "" }) {
   const canvas = el("canvas", { ariaHidden: "true" });
-  drawStrip(canvas, values, role, { width: Math.min(384, find("steps-content").clientWidth - 40), height: 30 });
-  return el("div", { className: "strip" }, el("span", { className: `name ${role}`, textContent: name }), canvas, el("span", { className: "amount", textContent: note }));
+  drawStrip(canvas, values, role, {
+    width: Math.min(384, find("steps-content").clientWidth - 40),
+    height: 30,
+  });
+  return el(
+    "div",
+    { className: "strip" },
+    el("span", { className: `name ${role}`, textContent: name }),
+    canvas,
+    el("span", { className: "amount", textContent: note }),
+  );
 }
 
 function matrixElement({ name, values, columns, role }) {
@@ -219,7 +367,10 @@ function matrixElement({ name, values, columns, role }) {
   picture.className = "weights";
   const numbers = numbersTable(`${name} as a table`, () => ({
     head: ["", ...Array.from({ length: columns }, (_, c) => String(c + 1))],
-    rows: Array.from({ length: rows }, (_, r) => [String(r + 1), ...Array.from(row(values, r, columns), (value) => number(value, 3))]),
+    rows: Array.from({ length: rows }, (_, r) => [
+      String(r + 1),
+      ...Array.from(row(values, r, columns), (value) => number(value, 3)),
+    ]),
   }));
   return el("div", {}, el("b", { className: role, textContent: name }), el("br"), picture, numbers);
 }
@@ -227,7 +378,14 @@ function matrixElement({ name, values, columns, role }) {
 function stepsOf() {
   const full = app.model.tensors.size > 0;
   const qkv = full ? projectionSteps() : [givenVectorsStep()];
-  return [...(full ? streamSteps() : []), ...qkv, ...scoreSteps(), mixStep(), ...(full ? [writeStep()] : []), oddsStep()];
+  return [
+    ...(full ? streamSteps() : []),
+    ...qkv,
+    ...scoreSteps(),
+    mixStep(),
+    ...(full ? [writeStep()] : []),
+    oddsStep(),
+  ];
 }
 
 function asker() {
@@ -240,52 +398,91 @@ function lookedAt() {
 
 /** From the character to the vector that the layer reads. */
 function streamSteps() {
-  const { model, trace, state: { layer, query } } = app;
+  const {
+    model,
+    trace,
+    state: { layer, query },
+  } = app;
   const { config, C } = model;
   const learned = config.positions === "learned";
-  const steps = [{
-    title: "Embed: a character becomes a vector",
-    line: learned ? "position" : "embed",
-    shape: `x (T, C) = (${trace.T}, ${C})`,
-    words: [asker(), ` has id ${trace.tokens[query]}, so x is row ${trace.tokens[query]} of the embedding`, learned ? `, plus row ${query} of the position table.` : "."],
-    strips: [{ name: "x", values: row(trace.layers[0].input, query, C), role: "ink" }],
-  }];
+  const place = learned ? `, plus row ${query} of the position table` : "";
+  const sized = config.embedding_norm ? ", brought to a common size" : "";
+  const steps = [
+    {
+      title: "Embed: a character becomes a vector",
+      line: learned ? "position" : "embed",
+      shape: `x (T, C) = (${trace.T}, ${C})`,
+      words: [
+        asker(),
+        ` has id ${trace.tokens[query]}, so x is row ${trace.tokens[query]} of the embedding${place}${sized}.`,
+      ],
+      strips: [{ name: "x", values: row(trace.layers[0].input, query, C), role: "ink" }],
+    },
+  ];
   if (config.norm === "none") return steps;
   const block = trace.layers[layer];
-  const written = layer ? `Layer${layer > 1 ? `s 1 to ${layer} have` : " 1 has"} written to it; now it` : "It";
-  return [...steps, {
-    title: `Normalise, on the way into layer ${layer + 1}`,
-    line: "norm",
-    shape: `(T, C) = (${trace.T}, ${C})`,
-    words: [`${written} is brought to a common size, so that no character shouts.`],
-    strips: [{ name: "before", values: row(block.input, query, C), role: "ink" }, { name: "x", values: row(block.normed, query, C), role: "ink" }],
-  }];
+  const written = layer
+    ? `Layer${layer > 1 ? `s 1 to ${layer} have` : " 1 has"} written to it; now it`
+    : "It";
+  return [
+    ...steps,
+    {
+      title: `Normalise, on the way into layer ${layer + 1}`,
+      line: "norm",
+      shape: `(T, C) = (${trace.T}, ${C})`,
+      words: [`${written} is brought to a common size, so that no character shouts.`],
+      strips: [
+        { name: "before", values: row(block.input, query, C), role: "ink" },
+        { name: "x", values: row(block.normed, query, C), role: "ink" },
+      ],
+    },
+  ];
 }
 
 /** Query, key and value of the asking character, and what is done to them before they meet. */
 function projectionSteps() {
-  const { model, trace, state: { layer, head, query } } = app;
+  const {
+    model,
+    trace,
+    state: { layer, head, query },
+  } = app;
   const { config, C, D } = model;
   const x = row(trace.layers[layer].normed, query, C);
   const roles = ["query", "key", "value"];
   const matrices = roles.map((role) => headMatrix(model, layer, head, role));
-  const strips = (vectors) => vectors.map((values, i) => ({ name: roles[i], values, role: roles[i] }));
+  const strips = (vectors) =>
+    vectors.map((values, i) => ({ name: roles[i], values, role: roles[i] }));
   let vectors = matrices.map((matrix) => linear(x, matrix, C));
-  const steps = [{
-    title: "Three linear maps of x: query, key and value",
-    line: "qkv",
-    shape: `Wq, Wk, Wv (D, C) = (${D}, ${C}); q, k, v (T, D) = (${trace.T}, ${D})`,
-    words: ["Every character makes all three from its x: ", ...captions(), ". These are those of ", asker(), `; each number is one row of a matrix (dark: high) times x.`],
-    strips: strips(vectors),
-    matrices: roles.map((role, i) => ({ name: `W${role[0]}`, values: matrices[i], columns: C, role })),
-  }];
+  const steps = [
+    {
+      title: "Three linear maps of x: query, key and value",
+      line: "qkv",
+      shape: `Wq, Wk, Wv (D, C) = (${D}, ${C}); q, k, v (T, D) = (${trace.T}, ${D})`,
+      words: [
+        "Every character makes all three from its x: ",
+        ...captions(),
+        ". These are those of ",
+        asker(),
+        `; each number is one row of a matrix (dark: high) times x.`,
+      ],
+      strips: strips(vectors),
+      matrices: roles.map((role, i) => ({
+        name: `W${role[0]}`,
+        values: matrices[i],
+        columns: C,
+        role,
+      })),
+    },
+  ];
   if (config.positions === "rotary") {
     vectors = [...vectors.slice(0, 2).map((vector) => rotate(vector, query)), vectors[2]];
     steps.push({
       title: "Turn query and key by their position",
       line: "rotary",
       shape: `(T, D) = (${trace.T}, ${D})`,
-      words: [`Pairs of dimensions turn by an angle that grows with the position, here ${query + 1}. What two characters score then depends on how far apart they are.`],
+      words: [
+        `Pairs of dimensions turn by an angle that grows with the position, here ${query + 1}. What two characters score then depends on how far apart they are.`,
+      ],
       strips: strips(vectors.slice(0, 2)),
     });
   }
@@ -295,7 +492,9 @@ function projectionSteps() {
       title: "Bring queries and keys to one length",
       line: "qk_norm",
       shape: `|q| = |k| = √D = ${number(Math.sqrt(D))}`,
-      words: [`They were ${lengths[0]} and ${lengths[1]} long. Now direction alone decides, and no score can exceed √D = ${number(Math.sqrt(D))}.`],
+      words: [
+        `They were ${lengths[0]} and ${lengths[1]} long. Now direction alone decides, and no score can exceed √D = ${number(Math.sqrt(D))}.`,
+      ],
       strips: strips([headVector("q", query), headVector("k", query)]),
     });
   }
@@ -307,59 +506,103 @@ function headVector(what, position) {
 }
 
 function givenVectorsStep() {
-  const { trace, model: { D }, state: { query } } = app;
+  const {
+    trace,
+    model: { D },
+    state: { query },
+  } = app;
   return {
     title: "Three linear maps of x: query, key and value",
     line: "qkv",
     shape: `q, k, v (T, D) = (${trace.T}, ${D})`,
-    words: ["Every character makes all three from its x: ", ...captions(), ". These are those of ", asker(), ", as the scores use them."],
-    strips: ["query", "key", "value"].map((role) => ({ name: role, values: headVector(role[0], query), role })),
+    words: [
+      "Every character makes all three from its x: ",
+      ...captions(),
+      ". These are those of ",
+      asker(),
+      ", as the scores use them.",
+    ],
+    strips: ["query", "key", "value"].map((role) => ({
+      name: role,
+      values: headVector(role[0], query),
+      role,
+    })),
   };
 }
 
 function captions() {
   return [
-    el("b", { className: "query", textContent: "what am I looking for?" }), ", ",
-    el("b", { className: "key", textContent: "what do I have?" }), ", ",
+    el("b", { className: "query", textContent: "what am I looking for?" }),
+    ", ",
+    el("b", { className: "key", textContent: "what do I have?" }),
+    ", ",
     el("b", { className: "value", textContent: "what can I share?" }),
   ];
 }
 
 function scoreSteps() {
-  const { trace: { T }, model: { D }, state: { query, key } } = app;
+  const {
+    trace: { T },
+    model: { D },
+    state: { query, key },
+  } = app;
   const [q, k] = [headVector("q", query), headVector("k", key)];
   const scores = row(openHead().scores, query, T).slice(0, query + 1);
   const weights = softmax(scores);
   const score = number(scores[key]);
-  return [{
-    title: "Score: multiply query with key, and add up",
-    line: "score",
-    shape: `scores (T, T) = (${T}, ${T})`,
-    words: [asker(), " · ", lookedAt(), ` = ${number(dot(q, k))}; divided by √D = ${number(Math.sqrt(D))} it is ${score}. The division keeps the softmax from being too sure.`],
-    strips: [
-      { name: "query", values: q, role: "query" },
-      { name: "key", values: k, role: "key" },
-      { name: "q × k", values: q.map((value, d) => value * k[d]), role: "ink", note: `sum ${number(dot(q, k))}` },
-    ],
-  }, {
-    title: "Mask: nobody looks into the future",
-    line: "mask",
-    shape: `(T, T) = (${T}, ${T})`,
-    words: [`Of the ${T} scores of this row, ${query + 1} remain; the ${T - 1 - query} of the characters that come later become −∞.`],
-    strips: [{ name: "scores", values: scores, role: "ink" }],
-  }, {
-    title: "Softmax: scores become weights that sum to one",
-    line: "softmax",
-    shape: `weights (T, T) = (${T}, ${T})`,
-    words: [`e to the ${score} is ${number(Math.exp(scores[key]))}; divided by the sum of all ${query + 1} it is `, el("b", { textContent: percent(weights[key]) }), `. The row sums to ${number(total(weights), 4)}.`],
-    strips: [{ name: "weights", values: weights, role: "ink" }],
-  }];
+  return [
+    {
+      title: "Score: multiply query with key, and add up",
+      line: "score",
+      shape: `scores (T, T) = (${T}, ${T})`,
+      words: [
+        asker(),
+        " · ",
+        lookedAt(),
+        ` = ${number(dot(q, k))}; divided by √D = ${number(Math.sqrt(D))} it is ${score}. The division keeps the softmax from being too sure.`,
+      ],
+      strips: [
+        { name: "query", values: q, role: "query" },
+        { name: "key", values: k, role: "key" },
+        {
+          name: "q × k",
+          values: q.map((value, d) => value * k[d]),
+          role: "ink",
+          note: `sum ${number(dot(q, k))}`,
+        },
+      ],
+    },
+    {
+      title: "Mask: nobody looks into the future",
+      line: "mask",
+      shape: `(T, T) = (${T}, ${T})`,
+      words: [
+        `Of the ${T} scores of this row, ${query + 1} remain; the ${T - 1 - query} of the characters that come later become −∞.`,
+      ],
+      strips: [{ name: "scores", values: scores, role: "ink" }],
+    },
+    {
+      title: "Softmax: scores become weights that sum to one",
+      line: "softmax",
+      shape: `weights (T, T) = (${T}, ${T})`,
+      words: [
+        `e to the ${score} is ${number(Math.exp(scores[key]))}; divided by the sum of all ${query + 1} it is `,
+        el("b", { textContent: percent(weights[key]) }),
+        `. The row sums to ${number(total(weights), 4)}.`,
+      ],
+      strips: [{ name: "weights", values: weights, role: "ink" }],
+    },
+  ];
 }
 
 const MOST_SUMMANDS = 4;
 
 function mixStep() {
-  const { trace: { T }, model: { D }, state: { query } } = app;
+  const {
+    trace: { T },
+    model: { D },
+    state: { query },
+  } = app;
   const weights = row(openHead().weights, query, T).slice(0, query + 1);
   const order = ranked(weights).slice(0, MOST_SUMMANDS);
   const summands = order.map((j) => ({
@@ -372,31 +615,61 @@ function mixStep() {
     title: "Mix: the values, each times its weight, added up",
     line: "mix",
     shape: `out (T, D) = (${T}, ${D})`,
-    words: ["What the characters ", el("b", { className: "value", textContent: "share" }), `: the ${order.length} largest weights, ${share} in all, and the sum over all ${query + 1}.`],
+    words: [
+      "What the characters ",
+      el("b", { className: "value", textContent: "share" }),
+      `: the ${order.length} largest weights, ${share} in all, and the sum over all ${query + 1}.`,
+    ],
     strips: [...summands, { name: "sum", values: headVector("out", query), role: "output" }],
   };
 }
 
 function writeStep() {
-  const { model, trace, state: { layer, head, query } } = app;
+  const {
+    model,
+    trace,
+    state: { layer, head, query },
+  } = app;
   const { config, C } = model;
   const name = headName(layer, head);
+  const thinks =
+    config.feed_forward === "none"
+      ? ""
+      : " Then a feed-forward layer works on what each character has gathered.";
   return {
     title: config.residual ? "Project, and add to the stream" : "Put the heads side by side",
     line: config.residual ? "project" : "residual",
     shape: `(T, C) = (${trace.T}, ${C})`,
-    words: [config.residual ? `${name} writes this; the other heads of the layer write theirs, and all are added to x.` : "Each head fills its own dimensions of the next vector."],
+    words: [
+      config.residual
+        ? `${name} writes this; the other heads of the layer write theirs, and all are added to x.${thinks}`
+        : `Each head fills its own dimensions of the next vector.${thinks}`,
+    ],
     strips: [
-      { name: `${name} writes`, values: writtenBy(model, layer, head, headVector("out", query)), role: "output" },
-      { name: `x after layer ${layer + 1}`, values: row(trace.layers[layer].output, query, C), role: "ink" },
+      {
+        name: `${name} writes`,
+        values: writtenBy(model, layer, head, headVector("out", query)),
+        role: "output",
+      },
+      {
+        name: `x after layer ${layer + 1}`,
+        values: row(trace.layers[layer].output, query, C),
+        role: "ink",
+      },
     ],
   };
 }
 
 function oddsStep() {
-  const { model: { V, alphabet }, trace, state: { query } } = app;
+  const {
+    model: { V, alphabet },
+    trace,
+    state: { query },
+  } = app;
   const odds = softmax(row(trace.logits, query, V));
-  const best = ranked(odds).slice(0, 3).map((id) => `${said(alphabet[id])} ${percent(odds[id])}`);
+  const best = ranked(odds)
+    .slice(0, 3)
+    .map((id) => `${said(alphabet[id])} ${percent(odds[id])}`);
   return {
     title: "Read out: odds of the next character",
     line: "read_out",

@@ -66,7 +66,9 @@ function textView() {
       option.setAttribute("aria-label", `${said(character)} at ${position + 1}`);
       return option;
     });
-    list.replaceChildren(...options.flatMap((option) => [option, ...breakAfter(characterAt(option.dataset.position))]));
+    list.replaceChildren(
+      ...options.flatMap((option) => [option, ...breakAfter(characterAt(option.dataset.position))]),
+    );
   };
   return (change) => {
     if (change === "trace") fill();
@@ -117,10 +119,15 @@ function oddsView() {
   const box = find("odds");
   return () => {
     const { query } = app.state;
-    const [now, before] = [app.trace, app.untouched].map((trace) => softmax(row(trace.logits, query, app.model.V)));
+    const [now, before] = [app.trace, app.untouched].map((trace) =>
+      softmax(row(trace.logits, query, app.model.V)),
+    );
     const next = query + 1 < app.trace.T ? app.trace.tokens[query + 1] : null;
     const changed = app.trace !== app.untouched;
-    const shown = ranked(changed ? now.map((share, id) => Math.max(share, before[id])) : now).slice(0, 8);
+    const shown = ranked(changed ? now.map((share, id) => Math.max(share, before[id])) : now).slice(
+      0,
+      8,
+    );
     const rows = shown.map((id) => ({
       name: glyph(app.model.alphabet[id]),
       to: now[id],
@@ -129,9 +136,18 @@ function oddsView() {
       marked: id === next,
       ghost: changed ? before[id] : null,
     }));
-    const truth = next === null ? "the text ends here" : `the text has ${said(app.model.alphabet[next])}: ${percent(now[next])}`;
+    const truth =
+      next === null
+        ? "the text ends here"
+        : `the text has ${said(app.model.alphabet[next])}: ${percent(now[next])}`;
     box.replaceChildren(
-      el("h3", {}, "What comes after ", el("b", { className: "query", textContent: saidAt(query) }), "?"),
+      el(
+        "h3",
+        {},
+        "What comes after ",
+        el("b", { className: "query", textContent: saidAt(query) }),
+        "?",
+      ),
       barRows(rows),
       el("p", { className: "note", textContent: truth }),
     );
@@ -142,16 +158,21 @@ function sentenceView() {
   const chooser = find("head");
   const { n_layer: L, n_head: H } = app.model.config;
   for (let layer = 0; layer < L; layer++) {
-    for (let head = 0; head < H; head++) chooser.append(el("option", { textContent: headName(layer, head) }));
+    for (let head = 0; head < H; head++)
+      chooser.append(el("option", { textContent: headName(layer, head) }));
   }
-  chooser.addEventListener("change", () => openHeadAt(Math.floor(chooser.selectedIndex / H), chooser.selectedIndex % H));
+  chooser.addEventListener("change", () =>
+    openHeadAt(Math.floor(chooser.selectedIndex / H), chooser.selectedIndex % H),
+  );
   find("undo").addEventListener("click", () => changeWeights(new Map()));
   return () => {
     const { layer, head, query, key, locked } = app.state;
     chooser.selectedIndex = layer * H + head;
     find("undo").hidden = app.edits.size === 0;
     const open = openHead();
-    const gives = open ? ` gives ${percent(open.weights[query * app.trace.T + key])} to ${saidAt(key)}` : "";
+    const gives = open
+      ? ` gives ${percent(open.weights[query * app.trace.T + key])} to ${saidAt(key)}`
+      : "";
     find("sentence").textContent = `${saidAt(query)}${gives}${locked ? " (held)" : ""}`;
   };
 }
@@ -168,8 +189,15 @@ function legendView() {
       swatch.style.color = readableOn(shade(share));
       return swatch;
     });
-    const roles = { query: "the character that asks", key: "the one looked at", value: "what is shared", output: "what comes of it" };
-    const named = Object.entries(roles).map(([role, meaning]) => el("span", {}, el("b", { className: role, textContent: "■ " }), meaning));
+    const roles = {
+      query: "the character that asks",
+      key: "the one looked at",
+      value: "what is shared",
+      output: "what comes of it",
+    };
+    const named = Object.entries(roles).map(([role, meaning]) =>
+      el("span", {}, el("b", { className: role, textContent: "■ " }), meaning),
+    );
     find("legend").replaceChildren(el("span", {}, "weight ", ...swatches), ...named);
   };
 }
@@ -185,12 +213,20 @@ function headsView() {
     for (let head = 0; head < H; head++) {
       const canvas = el("canvas", { ariaHidden: "true" });
       const habit = el("span", { className: "habit" });
-      const button = el("button", { type: "button", className: "head-cell" }, el("b", { textContent: headName(layer, head) }), canvas, habit);
+      const button = el(
+        "button",
+        { type: "button", className: "head-cell" },
+        el("b", { textContent: headName(layer, head) }),
+        canvas,
+        habit,
+      );
       button.addEventListener("click", () => openHeadAt(layer, head));
       cells.push({ layer, head, canvas, habit, button });
     }
   }
-  const numbers = numbersTable("What every head looks at, beside uniform weights, as a table", () => rolesTable());
+  const numbers = numbersTable("What every head looks at, beside uniform weights, as a table", () =>
+    rolesTable(),
+  );
   grid.append(...cells.map((cell) => cell.button));
   grid.after(numbers);
   grid.addEventListener("keydown", walk);
@@ -199,6 +235,7 @@ function headsView() {
       const open = layer === app.state.layer && head === app.state.head;
       button.setAttribute("aria-pressed", String(open));
       button.tabIndex = open ? 0 : -1;
+      if (open && grid.contains(document.activeElement)) button.focus();
       if (change !== "trace") continue;
       const { weights } = app.trace.layers[layer].heads[head];
       const picture = weightPixels(weights, app.trace.T);
@@ -220,19 +257,32 @@ function habitOf(weights) {
   const role = mainRole(weights, tokens);
   const [spread, reach] = [spreadOf(weights, T), reachOf(weights, T)];
   const beside = (words, uniform) => [words, el("small", { textContent: `uniform ${uniform}` })];
-  if (lift(role) >= CLEAR) return beside(`${role.name}: ${percent(role.share)}`, percent(role.uniform));
+  if (lift(role) >= CLEAR)
+    return beside(`${role.name}: ${percent(role.share)}`, percent(role.uniform));
   if (spread >= 0.9) return beside(`spread evenly: entropy ${percent(spread)}`, percent(1));
   return beside(`mixed: ${number(reach.share, 1)} characters back`, number(reach.uniform, 1));
 }
 
 function rolesTable() {
   const { tokens, T } = app.trace;
-  const head = ["head", ...ROLES.map((role) => `${role.name} (uniform)`), "entropy", "characters back (uniform)"];
+  const head = [
+    "head",
+    ...ROLES.map((role) => `${role.name} (uniform)`),
+    "entropy",
+    "characters back (uniform)",
+  ];
   const rows = app.trace.layers.flatMap((block, layer) =>
     block.heads.map(({ weights }, h) => {
-      const roles = rolesOf(weights, tokens).map((role) => `${percent(role.share)} (${percent(role.uniform)})`);
+      const roles = rolesOf(weights, tokens).map(
+        (role) => `${percent(role.share)} (${percent(role.uniform)})`,
+      );
       const reach = reachOf(weights, T);
-      return [headName(layer, h), ...roles, percent(spreadOf(weights, T)), `${number(reach.share, 1)} (${number(reach.uniform, 1)})`];
+      return [
+        headName(layer, h),
+        ...roles,
+        percent(spreadOf(weights, T)),
+        `${number(reach.share, 1)} (${number(reach.uniform, 1)})`,
+      ];
     }),
   );
   return { head, rows };
@@ -259,7 +309,10 @@ function matrixView() {
     const { T } = app.trace;
     const values = stageValues();
     const names = glyphs();
-    const rows = names.map((name, i) => [`${i + 1} ${name}`, ...Array.from(row(values, i, T), (value) => stageNumber(value))]);
+    const rows = names.map((name, i) => [
+      `${i + 1} ${name}`,
+      ...Array.from(row(values, i, T), (value) => stageNumber(value)),
+    ]);
     return { head: ["asks \\ looked at", ...names.map((name, j) => `${j + 1} ${name}`)], rows };
   });
   find("matrix-reading").after(numbers);
@@ -276,8 +329,16 @@ function matrixView() {
     }
     const most = Math.max(34 + 3 * T, Math.min(760, canvas.parentElement.clientWidth));
     const names = glyphs();
-    drawGrid(canvas, { picture, rows: { names, at: query, ...ASKS }, columns: { names, at: key, ...LOOKED_AT }, most });
-    canvas.setAttribute("aria-label", `Matrix of ${headName(layer, head)}: a row for each character that asks, a column for each looked at. Arrows move as in the text.`);
+    drawGrid(canvas, {
+      picture,
+      rows: { names, at: query, ...ASKS },
+      columns: { names, at: key, ...LOOKED_AT },
+      most,
+    });
+    canvas.setAttribute(
+      "aria-label",
+      `Matrix of ${headName(layer, head)}: a row for each character that asks, a column for each looked at. Arrows move as in the text.`,
+    );
     find("matrix-reading").replaceChildren(...readingOf(open, query, key));
   };
 }
@@ -286,7 +347,9 @@ function stageValues() {
   const { scores, weights } = openHead();
   const { T } = app.trace;
   if (app.state.stage === "weights") return weights;
-  return app.state.stage === "scores" ? scores : scores.map((score, n) => (n % T > Math.floor(n / T) ? -Infinity : score));
+  return app.state.stage === "scores"
+    ? scores
+    : scores.map((score, n) => (n % T > Math.floor(n / T) ? -Infinity : score));
 }
 
 function stageNumber(value) {
@@ -296,7 +359,8 @@ function stageNumber(value) {
 function stagePixels(open, stage, T) {
   if (stage === "weights") return weightPixels(open.weights, T);
   const shade = ramp();
-  const seen = stage === "scores" ? open.scores : open.scores.filter((_, n) => n % T <= Math.floor(n / T));
+  const seen =
+    stage === "scores" ? open.scores : open.scores.filter((_, n) => n % T <= Math.floor(n / T));
   const [low, high] = extent(seen);
   return pixels(T, T, (i, j) => {
     if (stage === "masked" && j > i) return null;
@@ -307,7 +371,8 @@ function stagePixels(open, stage, T) {
 function readingOf(open, query, key) {
   const n = query * app.trace.T + key;
   return [
-    el("b", { className: "query", textContent: saidAt(query) }), " asks ",
+    el("b", { className: "query", textContent: saidAt(query) }),
+    " asks ",
     el("b", { className: "key", textContent: saidAt(key) }),
     `: score ${number(open.scores[n])} → weight ${percent(open.weights[n])}`,
     ` · uniform weights would give ${percent(1 / (query + 1))}`,
@@ -316,7 +381,10 @@ function readingOf(open, query, key) {
 
 function savePicture(canvas) {
   const { layer, head, stage } = app.state;
-  const link = el("a", { download: `${headName(layer, head)}-${stage}.png`, href: canvas.toDataURL("image/png") });
+  const link = el("a", {
+    download: `${headName(layer, head)}-${stage}.png`,
+    href: canvas.toDataURL("image/png"),
+  });
   link.click();
 }
 
@@ -352,14 +420,35 @@ function whyView() {
   let products = [];
   const numbers = numbersTable("The score, dimension by dimension, as a table", () => ({
     head: ["dimension", "q", "k", "q × k / √D"],
-    rows: products.map(({ d, q, k, product }) => [String(d + 1), number(q, 3), number(k, 3), signed(product, 3)]),
+    rows: products.map(({ d, q, k, product }) => [
+      String(d + 1),
+      number(q, 3),
+      number(k, 3),
+      signed(product, 3),
+    ]),
   }));
-  const ranking = el("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "keys, ranked by weight" });
+  const ranking = el("div", {
+    className: "scroll",
+    tabIndex: 0,
+    role: "region",
+    ariaLabel: "keys, ranked by weight",
+  });
   const more = el("button", { type: "button" });
-  more.addEventListener("click", () => { all = !all; draw(); });
+  more.addEventListener("click", () => {
+    all = !all;
+    draw();
+  });
   const sum = el("p", { className: "numbers" });
   const intro = el("p");
-  box.append(intro, ranking, more, el("h4", { textContent: "The score as a sum over the dimensions of q and k" }), waterfall, sum, numbers);
+  box.append(
+    intro,
+    ranking,
+    more,
+    el("h4", { textContent: "The score as a sum over the dimensions of q and k" }),
+    waterfall,
+    sum,
+    numbers,
+  );
   ranking.addEventListener("click", (event) => {
     const line = event.target.closest("tr[data-key]");
     if (line) select({ key: Number(line.dataset.key) });
@@ -369,16 +458,25 @@ function whyView() {
     const open = openHead();
     const order = ranked(row(open.scores, query, app.trace.T).slice(0, query + 1));
     const shown = all ? order : order.slice(0, MOST_KEYS);
-    intro.replaceChildren("The keys that ", el("b", { className: "query", textContent: saidAt(query) }),
-      ` may look at, best match first. It cannot look at the ${app.trace.T - 1 - query} after it: the mask sets their scores to −∞.`);
+    intro.replaceChildren(
+      "The keys that ",
+      el("b", { className: "query", textContent: saidAt(query) }),
+      ` may look at, best match first. It cannot look at the ${app.trace.T - 1 - query} after it: the mask sets their scores to −∞.`,
+    );
     ranking.replaceChildren(rankingTable(open, shown, query, key));
     more.hidden = order.length <= MOST_KEYS;
     more.textContent = all ? `only the first ${MOST_KEYS}` : `all ${order.length} keys`;
     products = productsOf(open, query, key);
     const score = open.scores[query * app.trace.T + key];
-    drawWaterfall(waterfall, products.map(({ product }) => product), score, { width: Math.min(760, box.clientWidth) });
+    drawWaterfall(
+      waterfall,
+      products.map(({ product }) => product),
+      score,
+      { width: Math.min(760, box.clientWidth) },
+    );
     const plus = products.filter(({ product }) => product > 0);
-    sum.textContent = `${app.model.D} products, the largest first: ${signed(total(plus.map(({ product }) => product)))} from the ${plus.length} dimensions that agree, ` +
+    sum.textContent =
+      `${app.model.D} products, the largest first: ${signed(total(plus.map(({ product }) => product)))} from the ${plus.length} dimensions that agree, ` +
       `${signed(score - total(plus.map(({ product }) => product)))} from those that do not; the last bar is their sum, the score ${signed(score)}.`;
     numbers.refresh();
   }
@@ -388,28 +486,72 @@ function whyView() {
 function productsOf(open, query, key) {
   const { D } = app.model;
   const [q, k] = [row(open.q, query, D), row(open.k, key, D)];
-  return Array.from(q, (value, d) => ({ d, q: value, k: k[d], product: (value * k[d]) / Math.sqrt(D) }))
-    .sort((a, b) => Math.abs(b.product) - Math.abs(a.product));
+  return Array.from(q, (value, d) => ({
+    d,
+    q: value,
+    k: k[d],
+    product: (value * k[d]) / Math.sqrt(D),
+  })).sort((a, b) => Math.abs(b.product) - Math.abs(a.product));
 }
 
 function rankingTable(open, keys, query, chosen) {
   const { T } = app.trace;
   const { D } = app.model;
-  const most = open.scores.subarray(query * T, query * T + query + 1).reduce((a, b) => Math.max(a, b));
-  const head = ["", "key, with what is around it", "q·k", "÷ √D", "e^(score − best)", "weight", "× uniform"];
+  const most = open.scores
+    .subarray(query * T, query * T + query + 1)
+    .reduce((a, b) => Math.max(a, b));
+  const head = [
+    "",
+    "key, with what is around it",
+    "q·k",
+    "÷ √D",
+    "e^(score − best)",
+    "weight",
+    "× uniform",
+  ];
   const body = keys.map((j) => {
     const score = open.scores[query * T + j];
     const weight = open.weights[query * T + j];
-    const cells = [number(score * Math.sqrt(D)), number(score), number(Math.exp(score - most), 3), percent(weight), `${number(weight * (query + 1), 1)}×`];
-    const choose = el("button", { type: "button", className: "plain", ariaLabel: `look at ${saidAt(j)}`, textContent: String(j + 1) });
-    return el("tr", { className: j === chosen ? "chosen" : "", data: { key: j } },
-      el("td", {}, choose), el("td", {}, contextAt(j)), ...cells.map((textContent) => el("td", { textContent })));
+    const cells = [
+      number(score * Math.sqrt(D)),
+      number(score),
+      number(Math.exp(score - most), 3),
+      percent(weight),
+      `${number(weight * (query + 1), 1)}×`,
+    ];
+    const choose = el("button", {
+      type: "button",
+      className: "plain",
+      ariaLabel: `look at ${saidAt(j)}`,
+      textContent: String(j + 1),
+    });
+    return el(
+      "tr",
+      { className: j === chosen ? "chosen" : "", data: { key: j } },
+      el("td", {}, choose),
+      el("td", {}, contextAt(j)),
+      ...cells.map((textContent) => el("td", { textContent })),
+    );
   });
-  return el("table", { className: "ranking" }, el("thead", {}, ...[tableRow("th", head, "col")]), el("tbody", {}, ...body));
+  return el(
+    "table",
+    { className: "ranking" },
+    el("thead", {}, ...[tableRow("th", head, "col")]),
+    el("tbody", {}, ...body),
+  );
 }
 
 /** A character between its neighbours. */
 function contextAt(position) {
-  const side = (from, to) => Array.from(app.trace.tokens.slice(Math.max(0, from), to), (id) => glyph(app.model.alphabet[id])).join("");
-  return el("code", {}, side(position - 6, position), el("b", { className: "key", textContent: glyph(characterAt(position)) }), side(position + 1, position + 4));
+  const side = (from, to) =>
+    Array.from(app.trace.tokens.slice(Math.max(0, from), to), (id) =>
+      glyph(app.model.alphabet[id]),
+    ).join("");
+  return el(
+    "code",
+    {},
+    side(position - 6, position),
+    el("b", { className: "key", textContent: glyph(characterAt(position)) }),
+    side(position + 1, position + 4),
+  );
 }

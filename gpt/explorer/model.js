@@ -39,7 +39,11 @@ function normOf(model, name, x) {
   let square = 0;
   for (const value of x) square += (value - mean) ** 2;
   const scale = 1 / Math.sqrt(square / x.length + (kind === "layer" ? LAYER_EPS : RMS_EPS));
-  return { scale, gain: model.tensors.get(`${name}.weight`), bias: model.tensors.get(`${name}.bias`) };
+  return {
+    scale,
+    gain: model.tensors.get(`${name}.weight`),
+    bias: model.tensors.get(`${name}.bias`),
+  };
 }
 
 /** A norm with its scale frozen is linear: what becomes of `part`, one of the summands of x. */
@@ -69,7 +73,12 @@ function embed(model, tokens, positionOf = (t) => t) {
   tokens.forEach((id, t) => {
     const character = row(tensors.get("token_embedding.weight"), id, C);
     const learned = config.positions === "learned";
-    x.set(learned ? add(character, row(tensors.get("position_embedding.weight"), positionOf(t), C)) : character, t * C);
+    x.set(
+      learned
+        ? add(character, row(tensors.get("position_embedding.weight"), positionOf(t), C))
+        : character,
+      t * C,
+    );
   });
   return config.embedding_norm ? normalise(model, "embedding_norm", x, C) : x;
 }
@@ -89,7 +98,11 @@ function rotate(vector, position) {
 
 /** Rows [h D, (h + 1) D) of a layer's query, key or value matrix: those of head h, (D, C). */
 function headMatrix(model, layer, head, what) {
-  return row(model.tensors.get(`blocks.${layer}.attention.${what}.weight`), head, model.D * model.C);
+  return row(
+    model.tensors.get(`blocks.${layer}.attention.${what}.weight`),
+    head,
+    model.D * model.C,
+  );
 }
 
 /** Query, key or value of each row of x (n, C), which is normalised already: (n, D). */
@@ -101,7 +114,10 @@ function project(model, layer, head, what, x, positionOf = (t) => t) {
     let vector = row(vectors, t, D);
     if (config.positions === "rotary") vector = rotate(vector, positionOf(t));
     const scale = config.qk_norm ? qkScale(vector) : 1;
-    vectors.set(vector.map((value) => value * scale), t * D);
+    vectors.set(
+      vector.map((value) => value * scale),
+      t * D,
+    );
   }
   return vectors;
 }
@@ -141,7 +157,9 @@ function mix(weights, v, T, D) {
 }
 
 function headOf(model, layer, head, normed, T, edit) {
-  const [q, k, v] = ["query", "key", "value"].map((what) => project(model, layer, head, what, normed));
+  const [q, k, v] = ["query", "key", "value"].map((what) =>
+    project(model, layer, head, what, normed),
+  );
   const scores = scoresOf(q, k, T, model.D);
   const weights = edit ? edit(weightsOf(scores, T), T) : weightsOf(scores, T);
   return { q, k, v, scores, weights, out: mix(weights, v, T, model.D) };
@@ -168,7 +186,12 @@ function blockOf(model, layer, input, T, editOf) {
   const name = `blocks.${layer}`;
   const project_ = (part, x, width) =>
     config.residual
-      ? linear(x, tensors.get(`${name}.${part}.projection.weight`), width, tensors.get(`${name}.${part}.projection.bias`))
+      ? linear(
+          x,
+          tensors.get(`${name}.${part}.projection.weight`),
+          width,
+          tensors.get(`${name}.${part}.projection.bias`),
+        )
       : x;
   const normed = normalise(model, `${name}.attention_norm`, input, C);
   const heads = Array.from({ length: config.n_head }, (_, head) =>
@@ -208,7 +231,9 @@ function forward(model, tokens, editOf = () => null, before = null, firstLayer =
   let x = embed(model, tokens);
   const layers = [];
   for (let layer = 0; layer < model.config.n_layer; layer++) {
-    layers.push(before && layer < firstLayer ? before.layers[layer] : blockOf(model, layer, x, T, editOf));
+    layers.push(
+      before && layer < firstLayer ? before.layers[layer] : blockOf(model, layer, x, T, editOf),
+    );
     x = layers[layer].output;
   }
   return { tokens, T, layers, final: x, logits: readOut(model, x) };

@@ -5,7 +5,9 @@
 
 /** The halves (IEEE 754 binary16) that export.py packed: low bytes, then high bytes, deflated. */
 async function unpack(base64) {
-  const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const stream = new Blob([bytesOf(base64)])
+    .stream()
+    .pipeThrough(new DecompressionStream("deflate"));
   const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
   const count = bytes.length / 2;
   const numbers = new Float32Array(count);
@@ -24,7 +26,9 @@ function bytesOf(base64) {
 function half(bits) {
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;
-  const size = exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : (fraction / 1024) * 2 ** -14;
+  const size = exponent
+    ? (1 + fraction / 1024) * 2 ** (exponent - 15)
+    : (fraction / 1024) * 2 ** -14;
   return bits >> 15 ? -size : size;
 }
 

@@ -6,7 +6,16 @@ const app = {
   untouched: null, // the trace of the text as the model computes it
   trace: null, // the same with the reader's changes; it is `untouched` where there are none
   edits: new Map(), // head name -> how its weights are changed
-  state: { layer: 0, head: 0, query: 0, key: 0, locked: false, direction: "from", share: 1, stage: "weights" },
+  state: {
+    layer: 0,
+    head: 0,
+    query: 0,
+    key: 0,
+    locked: false,
+    direction: "from",
+    share: 1,
+    stage: "weights",
+  },
   views: [],
 };
 
@@ -15,7 +24,9 @@ const app = {
 /** Show another selection. Where no key is named, the query's largest weight is looked at. */
 function select(change) {
   const { state, trace } = app;
-  const moved = ["query", "layer", "head"].some((name) => name in change && change[name] !== state[name]);
+  const moved = ["query", "layer", "head"].some(
+    (name) => name in change && change[name] !== state[name],
+  );
   Object.assign(state, change);
   if (openHead() && (moved || state.key > state.query) && !("key" in change)) {
     state.key = ranked(row(openHead().weights, state.query, trace.T).slice(0, state.query + 1))[0];
@@ -28,7 +39,8 @@ function point(position, key) {
   if (position === null) return;
   const { locked, query, direction } = app.state;
   if (!locked) select(key === undefined ? { query: position } : { query: position, key });
-  else if (key === undefined && direction === "from" && position <= query) select({ key: position });
+  else if (key === undefined && direction === "from" && position <= query)
+    select({ key: position });
 }
 
 /** A click: hold a character, or let go of the one that is held. */
@@ -52,8 +64,10 @@ function walk(event) {
   const within = (value, count) => Math.min(Math.max(value, 0), count - 1);
   const query = (to) => ({ query: within(to, trace.T) });
   const moves = {
-    ArrowLeft: () => (event.shiftKey ? { key: within(state.key - 1, state.query + 1) } : query(state.query - 1)),
-    ArrowRight: () => (event.shiftKey ? { key: within(state.key + 1, state.query + 1) } : query(state.query + 1)),
+    ArrowLeft: () =>
+      event.shiftKey ? { key: within(state.key - 1, state.query + 1) } : query(state.query - 1),
+    ArrowRight: () =>
+      event.shiftKey ? { key: within(state.key + 1, state.query + 1) } : query(state.query + 1),
     Home: () => query(0),
     End: () => query(trace.T - 1),
     ArrowUp: () => ({ head: within(state.head - 1, H) }),
@@ -135,7 +149,9 @@ function changeWeights(edits) {
     const edit = edits.get(headName(layer, head));
     return edit ? (weights, T) => edited(weights, T, edit) : null;
   };
-  app.trace = edits.size ? forward(app.model, app.untouched.tokens, editOf, app.untouched, firstLayer) : app.untouched;
+  app.trace = edits.size
+    ? forward(app.model, app.untouched.tokens, editOf, app.untouched, firstLayer)
+    : app.untouched;
   drawSoon("trace");
 }
 
@@ -150,7 +166,8 @@ function showBadge() {
   const { data } = app;
   const badge = find("badge");
   if (data.trace) {
-    badge.textContent = "this model is too large to travel: torch's own numbers are shown, for this text alone";
+    badge.textContent =
+      "this model is too large to travel: torch's own numbers are shown, for this text alone";
     return;
   }
   const difference = differenceFromTorch();
@@ -178,10 +195,16 @@ function readText(text) {
   const { model } = app;
   const characters = Array.from(text.replace(/\r\n?/g, "\n"));
   const unknown = [...new Set(characters.filter((character) => !model.ids.has(character)))];
-  const known = characters.filter((character) => model.ids.has(character)).slice(-model.config.block_size);
+  const known = characters
+    .filter((character) => model.ids.has(character))
+    .slice(-model.config.block_size);
   const problems = [];
-  if (unknown.length) problems.push(`left out, for the model never saw ${unknown.map(said).join(" ")}`);
-  if (characters.length - unknown.length > model.config.block_size) problems.push(`only the last ${model.config.block_size} characters are read: the model sees no more at once`);
+  if (unknown.length)
+    problems.push(`left out, for the model never saw ${unknown.map(said).join(" ")}`);
+  if (characters.length - unknown.length > model.config.block_size)
+    problems.push(
+      `only the last ${model.config.block_size} characters are read: the model sees no more at once`,
+    );
   if (!known.length) problems.push("type at least one character that the model knows");
   find("own-text-problem").textContent = problems.join("; ");
   if (!known.length) return;
@@ -195,7 +218,15 @@ function readText(text) {
 /** Put the selection, and a text of the reader's own, into the page's address. */
 function remember() {
   const { layer, head, query, key, locked, direction, share, stage } = app.state;
-  const fields = { head: headName(layer, head), query: query + 1, key: key + 1, held: Number(locked), show: direction, share: Math.round(100 * share), stage };
+  const fields = {
+    head: headName(layer, head),
+    query: query + 1,
+    key: key + 1,
+    held: Number(locked),
+    show: direction,
+    share: Math.round(100 * share),
+    stage,
+  };
   if (app.text !== app.data.text) fields.text = app.text;
   history.replaceState(null, "", `#${new URLSearchParams(fields)}`);
 }
@@ -204,10 +235,11 @@ function remember() {
 function recall() {
   const fields = new URLSearchParams(location.hash.slice(1));
   const { n_layer: L, n_head: H } = app.model.config;
-  if (fields.has("text") && app.model.tensors.size) {
-    find("own-text").value = fields.get("text");
+  const text = fields.get("text") ?? app.data.text;
+  if (text !== app.text && app.model.tensors.size) {
+    find("own-text").value = text;
     find("typing").open = true;
-    readText(fields.get("text"));
+    readText(text);
   }
   const whole = (name, from, to) => {
     const value = Number(fields.get(name));
@@ -215,10 +247,12 @@ function recall() {
   };
   const found = { query: whole("query", 1, app.trace.T) };
   const [, layer, head] = /^L(\d+)H(\d+)$/.exec(fields.get("head") ?? "")?.map(Number) ?? [];
-  if (layer >= 1 && layer <= L && head >= 1 && head <= H) Object.assign(found, { layer: layer - 1, head: head - 1 });
+  if (layer >= 1 && layer <= L && head >= 1 && head <= H)
+    Object.assign(found, { layer: layer - 1, head: head - 1 });
   found.key = found.query === null ? null : whole("key", 1, found.query + 1);
   if (["from", "to"].includes(fields.get("show"))) found.direction = fields.get("show");
-  if (["scores", "masked", "weights"].includes(fields.get("stage"))) found.stage = fields.get("stage");
+  if (["scores", "masked", "weights"].includes(fields.get("stage")))
+    found.stage = fields.get("stage");
   const share = whole("share", 10, 100);
   found.share = share === null ? null : (share + 1) / 100;
   found.locked = fields.get("held") === "1";
@@ -287,13 +321,17 @@ function showFacts() {
   const { n_layer: L, n_head: H, n_embd: C, block_size } = model.config;
   const loss = data.valLoss === null ? "" : `, validation loss ${number(data.valLoss, 3)}`;
   const shape = L ? `${L} layers of ${H} heads, ${C} numbers a character` : "a bigram table";
-  find("facts").textContent = `${data.run}, step ${data.step}${loss}: ${shape}, ${data.parameters.toLocaleString("en")} weights, sees ${block_size} characters at once`;
+  find("facts").textContent =
+    `${data.run}, step ${data.step}${loss}: ${shape}, ${data.parameters.toLocaleString("en")} weights, sees ${block_size} characters at once`;
   document.title = `Attention of ${data.run}`;
 }
 
 /** Hide what this model has not: attention, or weights that travelled with it. */
 function hideWhatIsAbsent() {
-  const hide = (selector) => document.querySelectorAll(selector).forEach((element) => { element.hidden = true; });
+  const hide = (selector) =>
+    document.querySelectorAll(selector).forEach((element) => {
+      element.hidden = true;
+    });
   if (!app.model.config.n_layer) hide(".attention-only");
   find("no-attention").hidden = app.model.config.n_layer > 0;
   if (!app.model.tensors.size) hide(".weights-only");
@@ -303,10 +341,19 @@ async function makeViews() {
   const views = { text: [textView, oddsView], bar: [sentenceView] };
   if (app.model.config.n_layer) {
     views.text.push(legendView);
-    Object.assign(views, { heads: [headsView], matrix: [matrixView], why: [whyView], steps: [stepsView], learning: [learningView] });
-    if (app.model.tensors.size) Object.assign(views, { source: [sourceView], rule: [ruleView], try: [tryView] });
+    Object.assign(views, {
+      heads: [headsView],
+      matrix: [matrixView],
+      why: [whyView],
+      steps: [stepsView],
+      learning: [learningView],
+    });
+    if (app.model.tensors.size)
+      Object.assign(views, { source: [sourceView], rule: [ruleView], try: [tryView] });
   }
-  const made = Object.entries(views).flatMap(([id, makers]) => makers.map(async (make) => viewIn(id, await make())));
+  const made = Object.entries(views).flatMap(([id, makers]) =>
+    makers.map(async (make) => viewIn(id, await make())),
+  );
   return Promise.all(made);
 }
 

@@ -9,7 +9,8 @@ const STYLE = `
   iframe { flex: 1; border: 0; }
 `;
 
-const ADVICE = "No run with a checkpoint in the log directory yet. Train one, python train.py --config tiny.yaml, and press “look again”.";
+const ADVICE =
+  "No run with a checkpoint in the log directory yet. Train one, python train.py --config tiny.yaml, and press “look again”.";
 
 /** TensorBoard calls this once the module is loaded. */
 export async function render() {
@@ -40,7 +41,12 @@ export async function render() {
     runs = await (await fetch(new URL("runs", import.meta.url))).json();
     advice.hidden = runs.length > 0;
     frame.hidden = run.disabled = checkpoint.disabled = runs.length === 0;
-    fill(run, runs.map(({ name }) => name), (name) => name, chosen);
+    fill(
+      run,
+      runs.map(({ name }) => name),
+      (name) => name,
+      chosen,
+    );
     fillCheckpoints();
   };
   run.addEventListener("change", fillCheckpoints);
@@ -57,5 +63,9 @@ function make(tag, properties, ...children) {
 
 /** Fill a select with `values`, `chosen` among them selected. */
 function fill(select, values, labelOf, chosen) {
-  select.replaceChildren(...values.map((value) => make("option", { value, textContent: labelOf(value), selected: value === chosen })));
+  select.replaceChildren(
+    ...values.map((value) =>
+      make("option", { value, textContent: labelOf(value), selected: value === chosen }),
+    ),
+  );
 }
