@@ -34,7 +34,12 @@ from gpt.model import GPT
 from gpt.tokenizer import UnknownCharacter
 
 HERE = Path(__file__).parent
-SCRIPTS = ["numbers", "model", "circuits", "draw", "look", "explain", "change", "page"]
+VIEWS = ["common", "text", "heads", "matrix", "why", "source", "rule", "steps", "try", "learning"]
+SCRIPTS = [
+    *("numbers.js", "model.js", "circuits.js", "draw.js"),
+    *(f"views/{name}.js" for name in VIEWS),
+    "page.js",
+]
 
 MOST_PARAMETERS = 3_000_000  # above it, the file holds the text's traces instead of the weights
 MOST_LOGITS = 2**17  # of torch's, to compare with
@@ -120,7 +125,7 @@ def assemble(data: str) -> str:
 
 def script() -> str:
     """The page's scripts, one behind the other."""
-    return "\n".join(read(f"{name}.js") for name in SCRIPTS)
+    return "\n".join(map(read, SCRIPTS))
 
 
 def read(name: str) -> str:
