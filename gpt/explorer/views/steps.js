@@ -160,7 +160,7 @@ function projectionSteps() {
         asker(),
         `; each number is one row of a matrix (dark: high) times x.`,
       ],
-      strips: strips(vectors),
+      strips: [{ name: "x", values: x, role: "ink" }, ...strips(vectors)],
       matrices: roles.map((role, i) => ({
         name: `W${role[0]}`,
         values: matrices[i],
