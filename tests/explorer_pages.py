@@ -12,7 +12,6 @@ from gpt.tokenizer import CharTokenizer
 LETTERS = "\n abcdefghi"  # as many as attention_models.V
 TEXT = "a bad\ncab "
 # what a careless page would take for markup, for a placeholder, or would turn around
-TORTURE = ["<", ">", "&", '"', "'", "/", "{", "}", "\u2028", "\u202e", "é", "😀", "\t"]
 TORTURE_TEXT = "{{script}}</script><!--{{data}}&\u2028\u202e'\"😀\té<b>"
 
 

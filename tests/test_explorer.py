@@ -93,7 +93,8 @@ def test_larger_model_sends_the_numbers_of_its_text_instead_of_its_weights():
     data = export.page_data(exhibit, most_parameters=1000)
     assert "weights" not in data
     config = exhibit.checkpoint.config.model
-    assert unpacked(data["trace"]).size == 3 * config.n_layer * len(TEXT) * config.n_embd
+    vectors, logits = 3 * config.n_layer * len(TEXT) * config.n_embd, len(TEXT) * 11
+    assert unpacked(data["trace"]).size == vectors + logits
 
 
 def test_lines_of_the_model_are_found_in_it():

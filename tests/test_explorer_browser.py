@@ -286,6 +286,21 @@ def test_pointing_previews_and_a_click_holds(open_page):
     assert selection(page).items() >= {"query": 7, "locked": False}.items()
 
 
+def test_keys_are_chosen_by_keyboard_and_what_is_open_stays_open(open_page):
+    page = open_page(export.html(exhibit_of("gpt")), "#head=L1H1&query=8&key=1")
+    page.click("#steps li:nth-child(3) summary")
+    page.focus("#why tr[data-key='4'] button")
+    page.keyboard.press("Enter")
+    settle(page)
+    assert selection(page)["key"] == 4
+    assert page.evaluate("document.activeElement.closest('tr').dataset.key") == "4"
+    assert page.is_visible("#steps li:nth-child(3) table")
+    page.focus("#grid [aria-pressed=true]")
+    page.keyboard.press("ArrowDown")
+    settle(page)
+    assert page.evaluate("document.activeElement.textContent").startswith("L1H2")
+
+
 def test_address_restores_the_view(open_page):
     html = export.html(exhibit_of("modern"))
     page = open_page(

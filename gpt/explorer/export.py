@@ -43,7 +43,7 @@ SCRIPTS = [
 
 MOST_PARAMETERS = 3_000_000  # above it, the file holds the text's traces instead of the weights
 MOST_LOGITS = 2**17  # of torch's, to compare with
-MOST_HISTORY = 600_000  # weights of other checkpoints: some 0.9 MB
+MOST_HISTORY = 600_000  # weights and logits of other checkpoints: some 0.9 MB
 
 # The lines of model.py that the page's "step by step" shows, each by a piece found only there.
 LINES = {
@@ -94,7 +94,8 @@ def _history(
     config, alphabet = checkpoint.config.model, checkpoint.tokenizer.alphabet
     own = checkpoint.progress.step
     paths = [path for path in checkpoints_of(run) if int(path.name[5:]) != own]
-    room = MOST_HISTORY // max(1, config.n_layer * config.n_head * length**2)
+    size = config.n_layer * config.n_head * length**2 + length * len(alphabet)
+    room = MOST_HISTORY // size
     count = min(room, len(paths)) if config.n_layer else 0
     for place in np.linspace(0, len(paths) - 1, count).round().astype(int):
         try:
@@ -162,21 +163,35 @@ def page_data(exhibit: Exhibit, most_parameters: int | None = None) -> dict[str,
         "history": [snapshot(other, tokens) for other in exhibit.history],
     }
     if most_parameters is not None and parameters > most_parameters:
-        steps = trace(model, tokens[0]).layers
-        vectors = pack(part for layer in steps for part in (layer.q, layer.k, layer.v))
-        return data | {"trace": vectors, "reference": _reference(model, tokens)}
+        return data | _seen(model, tokens)
+    return data | _weights(model, tokens)
+
+
+def _seen(model: GPT, tokens: Tensor) -> dict[str, Any]:
+    """What the model makes of tokens (1, T): q, k, v (H, T, D) of each layer; logits (T, V)."""
+    seen = trace(model, tokens[0])
+    vectors = [part for layer in seen.layers for part in (layer.q, layer.k, layer.v)]
+    return {"trace": pack([*vectors, seen.logits])}
+
+
+def _weights(model: GPT, tokens: Tensor) -> dict[str, Any]:
+    """The weights, rounded to 16 bits in the model too, and torch's last logits with those."""
     exact = logits_of(model, tokens)
     weights = dict(model.named_parameters())
     with torch.no_grad():
         for tensor in weights.values():
             tensor.copy_(tensor.half())
-    rounding = float((logits_of(model, tokens) - exact).abs().max())
-    return data | {
+    logits = logits_of(model, tokens)
+    last = logits[-max(1, MOST_LOGITS // logits.shape[1]) :]
+    return {
         "weights": {
             "sizes": [[name, tensor.numel()] for name, tensor in weights.items()],
             "numbers": pack(weights.values()),
         },
-        "reference": {**_reference(model, tokens), "rounding": rounding},
+        "reference": {
+            "logits": base64.b64encode(last.numpy().astype("<f4").tobytes()).decode(),
+            "rounding": float((logits - exact).abs().max()),
+        },
     }
 
 
@@ -221,13 +236,6 @@ def logits_of(model: GPT, tokens: Tensor) -> Tensor:
     """(T, V) for tokens (1, T)."""
     logits, _ = model(tokens)
     return logits[0]
-
-
-def _reference(model: GPT, tokens: Tensor) -> dict[str, str]:
-    """torch's logits for the text's last characters, exactly as torch has them."""
-    logits = logits_of(model, tokens)
-    last = logits[-max(1, MOST_LOGITS // logits.shape[1]) :]
-    return {"logits": base64.b64encode(last.numpy().astype("<f4").tobytes()).decode()}
 
 
 def pack(tensors: Iterable[Tensor]) -> str:

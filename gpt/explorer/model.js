@@ -240,7 +240,7 @@ function forward(model, tokens, editOf = () => null, before = null, firstLayer =
 }
 
 /** A trace of what torch computed, for a model whose weights are too large to travel. */
-function replay(model, tokens, numbers, logits) {
+function replay(model, tokens, numbers) {
   const T = tokens.length;
   const { n_layer: L, n_head: H } = model.config;
   const size = T * model.D;
@@ -253,5 +253,5 @@ function replay(model, tokens, numbers, logits) {
       return { q, k, v, scores, weights, out: mix(weights, v, T, model.D) };
     }),
   }));
-  return { tokens, T, layers, logits };
+  return { tokens, T, layers, logits: numbers.subarray(L * 3 * H * size) };
 }

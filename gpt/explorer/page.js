@@ -363,7 +363,7 @@ async function start(data) {
   app.text = data.text;
   const tokens = Array.from(data.text, (character) => app.model.ids.get(character));
   app.trace = app.untouched = data.trace
-    ? replay(app.model, tokens, await unpack(data.trace), unpackFloats(data.reference.logits))
+    ? replay(app.model, tokens, await unpack(data.trace))
     : forward(app.model, tokens);
   showFacts();
   showBadge();

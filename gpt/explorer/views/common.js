@@ -23,3 +23,12 @@ function glyphs() {
 /** How the two sides of a matrix are titled, and in which role's colour. */
 const ASKS = { title: "asks (query)", role: "query" };
 const LOOKED_AT = { title: "looked at (key)", role: "key" };
+
+/** Put new children into `parent`; of their tables, those stay open that were. */
+function refill(parent, children) {
+  const open = Array.from(parent.querySelectorAll("details"), (details) => details.open);
+  parent.replaceChildren(...children);
+  parent.querySelectorAll("details").forEach((details, n) => {
+    details.open = open[n] ?? false;
+  });
+}

@@ -47,7 +47,7 @@ function ruleView() {
     rises.show(raised && columnsOf(raised, model.V, ids), { ids, at: held }, { ids });
     words.asks.replaceChildren(...(scores ? asksWords(scores, ids, asking) : []));
     words.rises.replaceChildren(...(raised ? risesWords(raised, held, trace.tokens[key]) : []));
-    place.replaceChildren(...(readable ? placePicture() : []));
+    refill(place, readable ? placePicture() : []);
   };
 }
 

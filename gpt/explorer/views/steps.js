@@ -3,7 +3,7 @@
 function stepsView() {
   const list = find("steps-content");
   return () => {
-    list.replaceChildren(...stepsOf().map(stepElement));
+    refill(list, stepsOf().map(stepElement));
   };
 }
 

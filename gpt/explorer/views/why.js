@@ -52,7 +52,9 @@ function whyView() {
       el("b", { className: "query", textContent: saidAt(query) }),
       ` may look at, best match first. It cannot look at the ${app.trace.T - 1 - query} after it: the mask sets their scores to −∞.`,
     );
+    const focused = ranking.querySelector("tr:focus-within[data-key]")?.dataset.key;
     ranking.replaceChildren(rankingTable(open, shown, query, key));
+    if (focused) ranking.querySelector(`tr[data-key="${focused}"] button`)?.focus();
     more.hidden = order.length <= MOST_KEYS;
     more.textContent = all ? `only the first ${MOST_KEYS}` : `all ${order.length} keys`;
     products = productsOf(open, query, key);
