@@ -20,7 +20,7 @@ from explorer_pages import (
 )
 
 from gpt.attention.decompose import mute, score_parts
-from gpt.attention.roles import SHARES, measure
+from gpt.attention.roles import MEASURES, SHARES, Measure, measure, role_in_words, uniform_weights
 from gpt.attention.trace import trace
 from gpt.explorer import export
 
@@ -164,6 +164,25 @@ def test_in_layer_1_the_rule_is_the_score_itself(open_page, variant):
     assert rule == pytest.approx(score, abs=1e-5)
 
 
+@pytest.mark.parametrize("variant", ["gpt", "modern", "one head"])
+def test_habits_are_named_as_the_analysis_names_them(open_page, variant):
+    exhibit = exhibit_of(variant)
+    page = open_page(export.html(exhibit))
+    tokens = tokens_of(exhibit)
+    chance = measure(uniform_weights(len(tokens)), tokens[None])
+    words = []
+    for layer in trace(rounded(exhibit.checkpoint), tokens).layers:
+        found = measure(layer.weights[:, None], tokens[None])
+        words += [
+            role_in_words({m: Measure(float(found[m][h]), float(chance[m])) for m in MEASURES})
+            for h in range(len(layer.weights))
+        ]
+    shown = page.eval_on_selector_all(
+        ".habit", "habits => habits.map(habit => [...habit.childNodes].map(n => n.textContent))"
+    )
+    assert [", ".join(habit).replace("\u00a0", " ") for habit in shown] == words
+
+
 def test_roles_are_those_of_the_analysis(open_page):
     exhibit = exhibit_of("gpt")
     page = open_page(export.html(exhibit))
@@ -171,6 +190,7 @@ def test_roles_are_those_of_the_analysis(open_page):
     layer = trace(rounded(exhibit.checkpoint), tokens).layers[1]
     expected = measure(layer.weights[:, None], tokens[None])
     page.click("#heads summary")
+    page.wait_for_selector("#heads td")
     head, *rows = page.eval_on_selector_all(
         "#heads tr", "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
     )

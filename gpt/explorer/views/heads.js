@@ -44,9 +44,10 @@ function headsView() {
   };
 }
 
-const CLEAR = 0.25; // of the way from chance to always: from here on a head has a habit
+const CLEAR = 0.25; // of the way from chance to always: from here on a head has a role
+const NEAR = 0.6; // of the mean distance by chance
 
-/** What a head does, in a few words, and beside it what uniform weights would do. */
+/** What a head does, as gpt/attention/roles.py says it, and beside it what uniform weights do. */
 function habitOf(weights) {
   const { tokens, T } = app.trace;
   if (T < 2) return ["one character alone looks at itself"];
@@ -56,7 +57,8 @@ function habitOf(weights) {
   if (lift(role) >= CLEAR)
     return beside(`${role.name}: ${percent(role.share)}`, percent(role.uniform));
   if (spread >= 0.9) return beside(`spread evenly: entropy ${percent(spread)}`, percent(1));
-  return beside(`mixed: ${number(reach.share, 1)} characters back`, number(reach.uniform, 1));
+  const habit = reach.share < NEAR * reach.uniform ? "nearby characters" : "mixed";
+  return beside(`${habit}: ${number(reach.share, 1)} back`, number(reach.uniform, 1));
 }
 
 function rolesTable() {
