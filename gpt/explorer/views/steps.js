@@ -158,7 +158,7 @@ function projectionSteps() {
         ...captions(),
         ". These are those of ",
         asker(),
-        `; each number is one row of a matrix (dark: high) times x.`,
+        `; each number is one row of a matrix (strong marks: high) times x.`,
       ],
       strips: [{ name: "x", values: x, role: "ink" }, ...strips(vectors)],
       matrices: roles.map((role, i) => ({
