@@ -11,8 +11,7 @@ async function unpack(base64) {
   const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
   const count = bytes.length / 2;
   const numbers = new Float32Array(count);
-  const values = Float32Array.from({ length: 2 ** 16 }, (_, bits) => half(bits));
-  for (let i = 0; i < count; i++) numbers[i] = values[bytes[i] | (bytes[count + i] << 8)];
+  for (let i = 0; i < count; i++) numbers[i] = HALVES[bytes[i] | (bytes[count + i] << 8)];
   return numbers;
 }
 
@@ -31,6 +30,10 @@ function half(bits) {
     : (fraction / 1024) * 2 ** -14;
   return bits >> 15 ? -size : size;
 }
+
+/** The value of each of the 65,536 halves: looking them up is much faster. */
+const HALVES = new Float32Array(2 ** 16);
+for (let bits = 0; bits < HALVES.length; bits++) HALVES[bits] = half(bits);
 
 /** 32-bit floats, little-endian, in base64. */
 function unpackFloats(base64) {
