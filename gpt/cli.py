@@ -110,7 +110,7 @@ def find_config(name: str) -> Path:
             return path
     known = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
     what = f"{name} is a directory, not a config" if Path(name).is_dir() else f"no config {name}"
-    near = difflib.get_close_matches(name, known, 1)
+    near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
     fix = (
         f"did you mean {near[0]}?"
         if near
