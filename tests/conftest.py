@@ -1,9 +1,12 @@
 """What all tests share: a small text, small sizes, no network, nothing written into the project."""
 
+import importlib.util
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -73,3 +76,23 @@ def toy_config(text_file: Path) -> Config:
 def toy_corpus(toy_config: Config) -> Corpus:
     """The corpus of `toy_config`."""
     return gpt.corpus.load_corpus(toy_config, say=lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's chromium, or the program that CHROMIUM names, driven by Playwright.
+
+    Without one its tests are skipped; EXPLORER_BROWSER=required, or CI, makes that a failure.
+    """
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    playwright = importlib.util.find_spec("playwright")
+    if program is None or playwright is None:
+        reason = "NO BROWSER: the page is not tested. apt install chromium; pip install playwright"
+        required = os.environ.get("EXPLORER_BROWSER") == "required" or os.environ.get("CI")
+        (pytest.fail if required else pytest.skip)(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()

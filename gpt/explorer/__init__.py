@@ -1,0 +1,1 @@
+"""The interactive attention page: one HTML file with the model in it, and a tab in TensorBoard."""

@@ -1,0 +1,261 @@
+"""The attention page with a model in it: one HTML file that needs no network.
+
+The page's own parts (page.html, page.css and the scripts) lie beside this file. The model travels
+as JSON: config, alphabet, weights as 16-bit floats, and torch's logits to hold the page against.
+"""
+
+import base64
+import hashlib
+import inspect
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpt import model as model_source
+from gpt.attention.glyphs import VISIBLE
+from gpt.attention.trace import attention_weights, trace
+from gpt.checkpoint import (
+    Checkpoint,
+    checkpoints_of,
+    find_checkpoint,
+    load_checkpoint,
+    newest_run,
+)
+from gpt.errors import Exit, Mistake
+from gpt.model import GPT
+from gpt.tokenizer import UnknownCharacter
+
+HERE = Path(__file__).parent
+VIEWS = ["common", "text", "heads", "matrix", "why", "source", "rule", "steps", "try", "learning"]
+SCRIPTS = [
+    *("numbers.js", "model.js", "circuits.js", "draw.js"),
+    *(f"views/{name}.js" for name in VIEWS),
+    "page.js",
+]
+
+MOST_PARAMETERS = 3_000_000  # above it, the file holds the text's traces instead of the weights
+MOST_LOGITS = 2**17  # of torch's, to compare with
+MOST_HISTORY = 600_000  # weights and logits of other checkpoints: some 0.9 MB
+
+# The lines of model.py that the page's "step by step" shows, each by a piece found only there.
+LINES = {
+    "embed": "x = self.token_embedding(tokens)",
+    "position": "x = x + self.position_embedding.weight[",
+    "norm": "attended = self.attention(self.attention_norm(x), cache)",
+    "qkv": "for linear in (self.query, self.key, self.value)",
+    "rotary": "q, k = self.rotary(q, start), self.rotary(k, start)",
+    "qk_norm": "return self.qk_norm(q), self.qk_norm(k), v",
+    "score": "scores = q @ k.transpose(-2, -1)",
+    "mask": "scores = scores.masked_fill(",
+    "softmax": "weights = scores.softmax(",
+    "mix": "return weights @ v, weights",
+    "project": "return F.dropout(self.projection(out)",
+    "residual": "x = x + attended if self.residual",
+    "read_out": "logits = self.lm_head(self.norm(x))",
+}
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """What a page shows: a checkpoint, a text, and the same run at other steps."""
+
+    name: str  # of the run
+    checkpoint: Checkpoint
+    text: str
+    history: tuple[Checkpoint, ...] = ()
+
+
+def find_exhibit(name: str | None, text: str | None, say: Callable[[str], None]) -> Exhibit:
+    """The checkpoint that `name` means (see `find_checkpoint`), with others of its run beside it.
+
+    Args:
+        text: what the page opens with; by default what the run itself was watched on.
+        say: is told of checkpoints that cannot be read.
+    """
+    path = newest_run() if name is None else Path(name)
+    checkpoint = find_checkpoint(str(path), say)
+    text = encodable(checkpoint, default_text(checkpoint) if text is None else text)
+    run = path.resolve().parents[1] if path.name.startswith("step-") else path.resolve()
+    return Exhibit(run.name, checkpoint, text, tuple(_history(run, checkpoint, len(text), say)))
+
+
+def _history(
+    run: Path, checkpoint: Checkpoint, length: int, say: Callable[[str], None]
+) -> Iterator[Checkpoint]:
+    """Other steps of the same model, spread evenly over the run, as many as there is room for."""
+    config, alphabet = checkpoint.config.model, checkpoint.tokenizer.alphabet
+    own = checkpoint.progress.step
+    paths = [path for path in checkpoints_of(run) if int(path.name[5:]) != own]
+    size = config.n_layer * config.n_head * length**2 + length * len(alphabet)
+    room = MOST_HISTORY // size
+    count = min(room, len(paths)) if config.n_layer else 0
+    for place in np.linspace(0, len(paths) - 1, count).round().astype(int):
+        try:
+            other = load_checkpoint(paths[place])
+        except Mistake as mistake:
+            say(f"warning: {mistake.what}; left out")
+            continue
+        if (other.config.model, other.tokenizer.alphabet) == (config, alphabet):
+            yield other
+
+
+def html(exhibit: Exhibit, most_parameters: int | None = MOST_PARAMETERS) -> str:
+    """The whole page as one self-contained HTML file."""
+    return assemble(json_for_html(page_data(exhibit, most_parameters)))
+
+
+def assemble(data: str) -> str:
+    """page.html with style, script and `data` in their places, and a policy that allows no more."""
+    parts = {"style": read("page.css"), "script": script(), "data": data}
+    policy = (
+        f"default-src 'none'; script-src '{digest(parts['script'])}'; "
+        f"style-src '{digest(parts['style'])}'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    parts["policy"] = policy
+    # in one pass: what is put in is not searched again, whatever it holds
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], read("page.html"))
+
+
+def script() -> str:
+    """The page's scripts, one behind the other."""
+    return "\n".join(map(read, SCRIPTS))
+
+
+def read(name: str) -> str:
+    """One of the page's own files."""
+    return (HERE / name).read_text("utf-8")
+
+
+def json_for_html(value: Any) -> str:
+    """JSON that no HTML parser takes for markup; all beyond ASCII is escaped by json itself."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def page_data(exhibit: Exhibit, most_parameters: int | None = None) -> dict[str, Any]:
+    """All that the page is told.
+
+    Args:
+        most_parameters: of a larger model, the text's queries, keys and values are shipped instead
+            of the weights.
+    """
+    checkpoint = exhibit.checkpoint
+    model = checkpoint.make_model()
+    tokens = torch.from_numpy(checkpoint.tokenizer.encode(exhibit.text).astype(np.int64))[None]
+    parameters = sum(p.numel() for p in model.parameters())
+    data = {
+        "run": exhibit.name,
+        "step": checkpoint.progress.step,
+        "valLoss": checkpoint.progress.val_loss,
+        "config": checkpoint.config.model.model_dump(),
+        "alphabet": [ord(character) for character in checkpoint.tokenizer.alphabet],
+        "text": exhibit.text,
+        "glyphs": VISIBLE,
+        "parameters": parameters,
+        "lines": source_lines(),
+        "history": [snapshot(other, tokens) for other in exhibit.history],
+    }
+    if most_parameters is not None and parameters > most_parameters:
+        return data | _seen(model, tokens)
+    return data | _weights(model, tokens)
+
+
+def _seen(model: GPT, tokens: Tensor) -> dict[str, Any]:
+    """What the model makes of tokens (1, T): q, k, v (H, T, D) of each layer; logits (T, V)."""
+    seen = trace(model, tokens[0])
+    vectors = [part for layer in seen.layers for part in (layer.q, layer.k, layer.v)]
+    return {"trace": pack([*vectors, seen.logits])}
+
+
+def _weights(model: GPT, tokens: Tensor) -> dict[str, Any]:
+    """The weights, rounded to 16 bits in the model too, and torch's last logits with those."""
+    exact = logits_of(model, tokens)
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        for tensor in weights.values():
+            tensor.copy_(tensor.half())
+    logits = logits_of(model, tokens)
+    last = logits[-max(1, MOST_LOGITS // logits.shape[1]) :]
+    return {
+        "weights": {
+            "sizes": [[name, tensor.numel()] for name, tensor in weights.items()],
+            "numbers": pack(weights.values()),
+        },
+        "reference": {
+            "logits": base64.b64encode(last.numpy().astype("<f4").tobytes()).decode(),
+            "rounding": float((logits - exact).abs().max()),
+        },
+    }
+
+
+def encodable(checkpoint: Checkpoint, text: str) -> str:
+    """`text`, if the checkpoint's model can read it.
+
+    Raises:
+        Mistake: with exit code 2 if it cannot.
+    """
+    block_size = checkpoint.config.model.block_size
+    if not text:
+        raise Mistake(Exit.USAGE, "the text is empty", "give at least one character")
+    if len(text) > block_size:
+        what = f"the text has {len(text)} characters, the model sees {block_size} at once"
+        raise Mistake(Exit.USAGE, what, f"give at most {block_size} characters")
+    try:
+        checkpoint.tokenizer.encode(text)
+    except UnknownCharacter as problem:
+        fix = f"use the characters that it learned: {checkpoint.tokenizer.alphabet[:100]}"
+        raise Mistake(Exit.USAGE, str(problem), fix) from None
+    return text
+
+
+def default_text(checkpoint: Checkpoint) -> str:
+    """The run's own probe text, as much of it as the model can read."""
+    tokenizer, config = checkpoint.tokenizer, checkpoint.config
+    return (tokenizer.known(config.log.probe) or tokenizer.alphabet)[: config.model.block_size]
+
+
+def snapshot(checkpoint: Checkpoint, tokens: Tensor) -> dict[str, Any]:
+    """The text at another step of the run: weights (L, H, T, T), then logits (T, V)."""
+    model = checkpoint.make_model()
+    return {
+        "step": checkpoint.progress.step,
+        "valLoss": checkpoint.progress.val_loss,
+        "numbers": pack([attention_weights(model, tokens), logits_of(model, tokens)]),
+    }
+
+
+@torch.no_grad()
+def logits_of(model: GPT, tokens: Tensor) -> Tensor:
+    """(T, V) for tokens (1, T)."""
+    logits, _ = model(tokens)
+    return logits[0]
+
+
+def pack(tensors: Iterable[Tensor]) -> str:
+    """Numbers as 16-bit floats, deflated, in base64. All low bytes come before all high ones: the
+    high bytes hold sign and exponent, are alike, and shrink better among themselves."""
+    halves = [tensor.detach().flatten().half().numpy().astype("<f2") for tensor in tensors]
+    planes = np.concatenate(halves).view(np.uint8).reshape(-1, 2).T if halves else b""
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(planes).tobytes(), 9)).decode()
+
+
+def source_lines() -> dict[str, dict[str, Any]]:
+    """Number and text of each line of model.py that the page shows."""
+    lines = inspect.getsource(model_source).splitlines()
+    return {name: _find(piece, lines) for name, piece in LINES.items()}
+
+
+def _find(piece: str, lines: list[str]) -> dict[str, Any]:
+    [number] = [number for number, line in enumerate(lines, 1) if piece in line]
+    return {"number": number, "text": lines[number - 1].split("  # ")[0].strip()}
+
+
+def digest(content: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"

@@ -1,0 +1,38 @@
+"""Write the interactive attention page of a run: one HTML file, to be opened in a browser.
+
+python scripts/explore.py runs/mine --text "To be, or not to be" --out attention.html
+"""
+
+import sys
+from pathlib import Path
+
+from gpt.cli import Parser
+from gpt.errors import Exit, run_command
+from gpt.storage import replace_file
+
+
+def main(argv: list[str]) -> int:
+    parser = Parser(prog="scripts/explore.py", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "run", nargs="?", help="a run, for its best checkpoint, or a checkpoint [the newest run]"
+    )
+    parser.add_argument("--text", help="what the page opens with [the run's log.probe]")
+    parser.add_argument(
+        "--out", type=Path, default=Path("attention.html"), help="the file to write [%(default)s]"
+    )
+    args = parser.parse_all(argv)
+
+    from gpt.explorer import export  # late: --help needs no torch
+
+    page = export.html(export.find_exhibit(args.run, args.text, say)).encode()
+    replace_file(args.out, page)
+    say(f"{args.out.resolve()} ({len(page) / 1e6:.1f} MB): open it in a browser")
+    return Exit.DONE
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,160 @@
+"""The page as a file: what is in it, what is not, and what the command says."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from attention_models import VARIANTS
+from explorer_pages import TEXT, TORTURE_TEXT, exhibit_of, rounded, torture_exhibit
+
+from gpt.checkpoint import save_checkpoint
+from gpt.errors import Exit, Mistake
+from gpt.explorer import export
+from scripts import explore
+
+SCRIPT = Path(explore.__file__)
+
+
+def data_of(page: str) -> dict:
+    [data] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    return json.loads(data)
+
+
+def unpacked(packed: str) -> np.ndarray:
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(packed)), np.uint8).reshape(2, -1)
+    return np.ascontiguousarray(planes.T).view("<f2")[:, 0]
+
+
+@pytest.fixture
+def run(tmp_path):
+    exhibit = exhibit_of("gpt", history=3)
+    for checkpoint in (*exhibit.history, exhibit.checkpoint):
+        checkpoint.config = checkpoint.config.model_copy(
+            update={"log": checkpoint.config.log.model_copy(update={"keep": 0})}
+        )
+        save_checkpoint(tmp_path / "run", checkpoint)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_weight_travels_in_16_bits(variant):
+    exhibit = exhibit_of(variant)
+    weights = data_of(export.html(exhibit))["weights"]
+    model = rounded(exhibit.checkpoint)
+    assert weights["sizes"] == [[name, p.numel()] for name, p in model.named_parameters()]
+    expected = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    assert np.array_equal(unpacked(weights["numbers"]).astype(np.float32), expected.numpy())
+
+
+def test_nothing_in_text_or_name_ends_the_script_that_holds_it():
+    exhibit = torture_exhibit()
+    page = export.html(exhibit)
+    data = data_of(page)
+    assert (data["text"], data["run"]) == (TORTURE_TEXT, exhibit.name)
+    assert "".join(map(chr, data["alphabet"])) == exhibit.checkpoint.tokenizer.alphabet
+    assert page.count("</script>") == 2
+    assert page.isascii() or not {"\u2028", "\u202e", "😀"} & set(page)
+
+
+def test_page_asks_nothing_of_the_network_and_nothing_of_chance():
+    page = export.html(exhibit_of("modern"))
+    assert not re.search(r"https?:|//[a-z]+\.|@import|Math\.random|innerHTML|eval\(", page)
+    assert "default-src 'none'" in page
+
+
+def test_policy_allows_this_script_and_this_style_alone():
+    page = export.html(exhibit_of("modern"))
+    digests = re.findall(r"'(sha256-[^']+)'", page)
+    script, style = export.script(), export.read("page.css")
+    assert digests == [export.digest(script), export.digest(style)]
+    assert f'<script type="module">{script}</script>' in page
+    assert f"<style>{style}</style>" in page
+
+
+def test_reference_is_what_torch_says_of_the_rounded_weights():
+    exhibit = exhibit_of("modern")
+    reference = data_of(export.html(exhibit))["reference"]
+    tokens = torch.from_numpy(exhibit.checkpoint.tokenizer.encode(TEXT).astype(np.int64))[None]
+    logits = export.logits_of(rounded(exhibit.checkpoint), tokens)
+    assert base64.b64decode(reference["logits"]) == logits.numpy().tobytes()
+    exact = export.logits_of(exhibit.checkpoint.make_model(), tokens)
+    assert reference["rounding"] == (logits - exact).abs().max().item() > 0
+
+
+def test_larger_model_sends_the_numbers_of_its_text_instead_of_its_weights():
+    exhibit = exhibit_of("gpt")
+    data = export.page_data(exhibit, most_parameters=1000)
+    assert "weights" not in data
+    config = exhibit.checkpoint.config.model
+    vectors, logits = 3 * config.n_layer * len(TEXT) * config.n_embd, len(TEXT) * 11
+    assert unpacked(data["trace"]).size == vectors + logits
+
+
+def test_lines_of_the_model_are_found_in_it():
+    source = Path(export.model_source.__file__).read_text().splitlines()
+    for line in export.source_lines().values():
+        assert source[line["number"] - 1].strip().startswith(line["text"])
+
+
+def test_other_checkpoints_come_along(run):
+    exhibit = export.find_exhibit(str(run), TEXT, say=print)
+    steps = [other.progress.step for other in exhibit.history]
+    assert [*steps, exhibit.checkpoint.progress.step] == [80, 90, 100, 70]  # all lose alike
+    size = 2 * 2 * len(TEXT) ** 2 + len(TEXT) * 11
+    for saved in export.page_data(exhibit)["history"]:
+        assert unpacked(saved["numbers"]).size == size
+
+
+def test_damaged_checkpoint_is_left_out_with_a_word(run):
+    (run / "checkpoints" / "step-000090" / "model.safetensors").write_bytes(b"")
+    said: list[str] = []
+    exhibit = export.find_exhibit(str(run), TEXT, said.append)
+    assert 90 not in {other.progress.step for other in exhibit.history}
+    assert "step-000090" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a bax", "'x' (U+0078), character 5"), ("", "empty"), ("a" * 13, "13 characters")],
+)
+def test_text_that_the_model_cannot_read_is_a_mistake_of_use(run, text, message):
+    with pytest.raises(Mistake, match=re.escape(message)) as caught:
+        export.find_exhibit(str(run), text, say=print)
+    assert caught.value.exit_code == Exit.USAGE
+
+
+def test_without_a_text_the_run_s_own_is_shown(run):
+    assert export.find_exhibit(str(run), None, say=print).text == "\n f ha igh h"
+
+
+def test_command_writes_the_file_and_says_where(run, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    assert explore.main([str(run), "--text", TEXT, "--out", str(out)]) == Exit.DONE
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert str(out) in printed.err
+    assert "MB" in printed.err
+    assert data_of(out.read_text("utf-8"))["run"] == "run"
+
+
+def test_unwritable_file_is_a_mistake_of_storage(run, tmp_path):
+    with pytest.raises(Mistake) as caught:
+        explore.main([str(run), "--out", str(tmp_path / "none" / "page.html")])
+    assert caught.value.exit_code == Exit.STORAGE
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import runpy, sys; sys.argv = ['explore.py', '--help']\n"
+        f"try: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+        "except SystemExit: print('torch' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1] == "False"
