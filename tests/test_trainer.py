@@ -216,6 +216,19 @@ def test_near_seeds_and_steps_give_unrelated_seeds() -> None:
     assert all(0 <= seed < 2**64 for seed in seeds)
 
 
+def test_each_step_draws_its_own_dropout(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, drawn_from = GPT.forward, []
+
+    def noted(self: GPT, *args: Any, **keys: Any) -> Any:
+        if self.training:
+            drawn_from.append(torch.initial_seed())
+        return forward(self, *args, **keys)
+
+    monkeypatch.setattr(GPT, "forward", noted)
+    trained(model__dropout=0.3)
+    assert drawn_from == [mixed(1337, step) for step in range(6)]
+
+
 # --- how a run ends ----------------------------------------------------------------------------
 
 
