@@ -96,6 +96,12 @@ def test_the_highest_chance_never_chooses_what_was_left_out() -> None:
         assert chosen.item() != 3, how
 
 
+def test_the_lowest_chance_never_chooses_what_was_left_out() -> None:
+    logits = torch.tensor([[-1e9, 1.0, 2.0]])
+    for how in ({"top_k": 2}, {"top_p": 0.99}, {}):
+        assert sample_next(logits, torch.zeros(1), **how).item() == 1, how  # type: ignore[arg-type]
+
+
 def test_each_row_has_its_own_chance() -> None:
     logits = torch.zeros(3, 4)
     assert sample_next(logits, torch.tensor([0.1, 0.3, 0.9])).tolist() == [0, 1, 3]

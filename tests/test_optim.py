@@ -139,14 +139,15 @@ def test_muon_without_a_matrix_is_adamw() -> None:
 
 
 def test_adamw_is_the_formula() -> None:
-    """Kingma & Ba's update with decoupled decay, two steps by hand."""
+    """Kingma & Ba's update with decoupled decay, three steps by hand."""
     model = with_gradients(made())
     config = TrainConfig(learning_rate=0.1, beta1=0.8, beta2=0.9, weight_decay=0.3)
     (adamw,) = make_optimizers(model, config)
     weight = model.token_embedding.weight
-    expected, g = weight.detach().clone(), weight.grad.clone()
-    mean, square = torch.zeros_like(g), torch.zeros_like(g)
-    for step, share in ((1, 1.0), (2, 0.5)):
+    expected = weight.detach().clone()
+    mean, square = torch.zeros_like(expected), torch.zeros_like(expected)
+    for step, share in ((1, 1.0), (2, 0.5), (3, 0.8)):
+        g = with_gradients(model, seed=step).token_embedding.weight.grad.clone()
         set_lr([adamw], share)
         adamw.step()
         mean, square = 0.8 * mean + 0.2 * g, 0.9 * square + 0.1 * g * g

@@ -108,7 +108,7 @@ def test_another_seed_gives_other_weights(trained: Trained) -> None:
 
 
 @each_sort
-@pytest.mark.parametrize("step", [1, 2, 3, 5])
+@pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_run_cut_at_any_step_is_the_undisturbed_run(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], step: int
 ) -> None:
@@ -214,6 +214,19 @@ def test_near_seeds_and_steps_give_unrelated_seeds() -> None:
     seeds = {mixed(seed, step) for seed in range(30) for step in range(30)}
     assert len(seeds) == 900
     assert all(0 <= seed < 2**64 for seed in seeds)
+
+
+def test_each_step_draws_its_own_dropout(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, drawn_from = GPT.forward, []
+
+    def noted(self: GPT, *args: Any, **keys: Any) -> Any:
+        if self.training:
+            drawn_from.append(torch.initial_seed())
+        return forward(self, *args, **keys)
+
+    monkeypatch.setattr(GPT, "forward", noted)
+    trained(model__dropout=0.3)
+    assert drawn_from == [mixed(1337, step) for step in range(6)]
 
 
 # --- how a run ends ----------------------------------------------------------------------------
