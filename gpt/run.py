@@ -56,7 +56,11 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
         exact: refuse to go on where the result would not be that of an undisturbed run.
     """
     if not checkpoints_of(run):
-        raise Mistake(Exit.CHECKPOINT, f"no run with a checkpoint in {run}", known_runs())
+        begun = (run / ".lock").exists()
+        fix = (
+            "it was stopped before its first: start it again as at first" if begun else known_runs()
+        )
+        raise Mistake(Exit.CHECKPOINT, f"no run with a checkpoint in {run}", fix)
     with locked(run):
         start = load_last(run, say)
         set_aside(run, start.progress.step)
