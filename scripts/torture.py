@@ -41,14 +41,18 @@ def outcome(run: Path) -> dict[str, Any]:
     left: dict[str, Any] = {"checkpoints": [path.name for path in paths]}
     for path in paths:
         for name in ("model.safetensors", "optimizer.safetensors", "config.json"):
-            left[f"{path.name}/{name}"] = sha256((path / name).read_bytes()).hexdigest()
-        training = json.loads((path / "training.json").read_bytes())
+            left[f"{path.name}/{name}"] = sha256(_bytes(path / name)).hexdigest()
+        training = json.loads(_bytes(path / "training.json") or "{}")
         left[f"{path.name}/training.json"] = _without_clocks(training)
-    lines = (run / "metrics.jsonl").read_bytes().splitlines()
+    lines = _bytes(run / "metrics.jsonl").splitlines()
     left["metrics.jsonl"] = [_without_clocks(json.loads(line)) for line in lines]
     for name in ("best", "last", "config.yaml"):
-        left[name] = (run / name).read_bytes()
+        left[name] = _bytes(run / name)
     return left
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def differences(run: Path, undisturbed: dict[str, Any]) -> list[str]:
