@@ -173,7 +173,8 @@ def all_images(root: Path, log: list[Operation]) -> Iterator[tuple[int, dict[str
         if operation[0] == "rename" and Path(operation[2]).name.startswith("step-"):
             published = int(operation[2][-6:])
         for image in disk.images():
-            key = (saved, tuple(sorted(image.items())))
+            visible = (item for item in sorted(image.items()) if "/." not in item[0])
+            key = (saved, tuple(visible))
             if key not in seen:
                 seen.add(key)
                 yield saved, image
