@@ -49,14 +49,12 @@ class _Document:
         self.lines: dict[str, int] = {}
         self.mistakes: list[Mistake] = []
         self.values: Any = None
-        loader = _Loader(text)
         try:
+            loader = _Loader(text)
             node = loader.get_single_node()
             self.values = self._build(loader, node, "") if node else None
         except (yaml.YAMLError, ValueError, RecursionError) as problem:
             self.mistakes = [_yaml_mistake(problem, source)]
-        finally:
-            loader.dispose()
 
     def place(self, key: str) -> str:
         line = self.lines.get(key)
@@ -87,7 +85,8 @@ class _Document:
 def _yaml_mistake(problem: Exception, source: str) -> Mistake:
     mark = getattr(problem, "problem_mark", None)
     place = f"{source}:{mark.line + 1}" if mark else source
-    what = getattr(problem, "problem", None) or "nested too deeply or not YAML"
+    told = getattr(problem, "problem", None) or getattr(problem, "reason", None)
+    what = told or "nested too deeply or not YAML"
     return Mistake(
         Exit.USAGE,
         f"not a config: {what} ({place})",
@@ -187,6 +186,10 @@ def _explain_all(
 def _explain(key: str, error: Any) -> tuple[str, str]:
     if error["type"] == "extra_forbidden":
         known = [*fields(), *Config.model_fields]
+        homes = [k for k in fields() if len(error["loc"]) == 1 and key in (k, k.split(".")[1])]
+        if homes:
+            section, name = homes[0].split(".")
+            return f"unknown key {key}", f"write `{section}:` and, indented, `{name}:`"
         near = difflib.get_close_matches(key, known, 1, cutoff=0.75)
         section = key.split(".")[0]
         siblings = [k for k in known if k.startswith(f"{section}.")] or list(Config.model_fields)

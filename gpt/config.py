@@ -5,6 +5,7 @@ editors (configs/schema.json) and the error messages are all made from these fie
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -77,8 +78,10 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def fits(self) -> Self:
-        if self.n_embd == 0 and (self.n_layer or self.positions != "none"):
-            raise ValueError("n_embd 0 is the bigram table: set n_layer to 0 and positions to none")
+        if self.n_embd == 0 and (self.n_layer or (self.positions, self.norm) != ("none", "none")):
+            raise ValueError(
+                "n_embd 0 is the bigram table: set n_layer to 0, positions and norm to none"
+            )
         if self.n_embd % self.n_head:
             near = max(self.n_head, round(self.n_embd / self.n_head) * self.n_head)
             raise ValueError(
@@ -212,6 +215,21 @@ class RunConfig(Section):
     )
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper for all texts: line ends as escapes, "1e5" and "09", numbers in 1.2, in quotes."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if text.splitlines() == [text] else '"'
+    ),
+)
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[.0-9]+([eE][-+]?[0-9]+)?\Z"), None
+)
+
+
 class Config(Section):
     """A whole run. `--print-config` shows it resolved."""
 
@@ -222,7 +240,7 @@ class Config(Section):
     run: RunConfig = RunConfig()
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def fields() -> dict[str, Any]:

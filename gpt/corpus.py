@@ -6,14 +6,16 @@ A prepared corpus is a folder of two files: `ids.bin`, the text's ids in the nar
 
 import codecs
 import hashlib
+import http.client
 import json
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ class Corpus:
 
     @property
     def train_length(self) -> int:
-        return len(self.ids) - round(len(self.ids) * self.val_fraction)
+        return split_at(len(self.ids), self.val_fraction)
 
     @cached_property
     def train_ids(self) -> Ids:
@@ -61,11 +63,40 @@ class Corpus:
         """tokens and targets, each (batch_size, block_size), of training step `step`.
 
         A function of its arguments alone, so that a resumed run goes on with the same data.
+        Each epoch cuts the text into windows at another offset and visits them in another order:
+        no character is seen twice before (nearly) all were seen once.
         """
-        chance = np.random.Generator(np.random.Philox(key=[seed, step]))
-        starts = chance.integers(0, len(self.train_ids) - block_size, size=(batch_size, 1))
-        rows = self.train_ids[starts + np.arange(block_size + 1)].astype(np.int64)
+        windows = np.arange(step * batch_size, (step + 1) * batch_size)
+        starts = self._starts(windows, seed, block_size)
+        rows = self.train_ids[starts[:, None] + np.arange(block_size + 1)].astype(np.int64)
         return rows[:, :-1], rows[:, 1:]
+
+    def _starts(
+        self, windows: npt.NDArray[np.int64], seed: int, block_size: int
+    ) -> npt.NDArray[np.int64]:
+        """Where each of `windows`, counted from the training's beginning, starts in the text."""
+        last = len(self.train_ids) - 1 - block_size  # start of the last whole window
+        per_epoch = max(1, last // block_size)
+        epochs, places = np.divmod(windows, per_epoch)
+        starts = np.empty_like(windows)
+        for epoch in np.unique(epochs):
+            offset, order = _shuffled(
+                seed, int(epoch), per_epoch, last - (per_epoch - 1) * block_size
+            )
+            starts[epochs == epoch] = offset + order[places[epochs == epoch]] * block_size
+        return starts
+
+
+@lru_cache(maxsize=2)
+def _shuffled(seed: int, epoch: int, count: int, slack: int) -> tuple[int, npt.NDArray[np.int64]]:
+    """An epoch's offset in [0, slack] and the order of its `count` windows."""
+    chance = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    return int(chance.integers(slack + 1)), chance.permutation(count)
+
+
+def split_at(characters: int, val_fraction: float) -> int:
+    """Where the validation split begins; as nanoGPT and the lecture count it."""
+    return int(characters * (1 - val_fraction))
 
 
 def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
@@ -128,19 +159,19 @@ def read_chunks(paths: Iterable[Path]) -> Iterator[str]:
         Mistake: with exit code 3 at the first byte that is not UTF-8, naming its offset.
     """
     for path in paths:
-        newlines = codecs.getincrementaldecoder("utf-8")()
-        ends_in_cr = False
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        at_start, ends_in_cr = True, False
         with path.open("rb") as file:
             offset = 0
             while True:
                 data = file.read(CHUNK)
                 try:
-                    pending = len(newlines.getstate()[0])
-                    text = newlines.decode(data, final=not data)
+                    pending = len(decoder.getstate()[0])
+                    text = decoder.decode(data, final=not data)
                 except UnicodeDecodeError as problem:
                     raise _not_utf8(path, offset - pending + problem.start, problem) from None
-                if offset == 0:
-                    text = text.removeprefix("\ufeff")
+                if at_start and text:
+                    text, at_start = text.removeprefix("\ufeff"), False
                 offset += len(data)
                 # a \r\n that two pieces share: the \\r waits for its \\n
                 text, ends_in_cr = ("\r" if ends_in_cr else "") + text, False
@@ -179,12 +210,13 @@ def _check(survey: Survey, name: str, val_fraction: float, block_size: int) -> N
             f"{name} has {len(survey.alphabet)} distinct characters; {MOST_CHARACTERS} is the most"
         )
         raise Mistake(Exit.CORPUS, what, "is it a text? fold its rarest characters into others")
-    val = round(survey.characters * val_fraction)
-    short = min(survey.characters - val, val)
+    train = split_at(survey.characters, val_fraction)
+    val = survey.characters - train
+    short = min(train, val)
     if short <= block_size:
         what = (
             f"{name} is too short: {survey.characters} characters give "
-            f"{survey.characters - val} for training and {val} for validation, and "
+            f"{train} for training and {val} for validation, and "
             f"model.block_size {block_size} needs {block_size + 1} in each"
         )
         fix = (
@@ -238,16 +270,16 @@ def _own_texts(data: DataConfig) -> list[Path]:
 TINYSHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 )
-TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+NAMED = {  # name -> SHA-256 of the text
+    "shakespeare": plays.TEXT_SHA256,
+    "tinyshakespeare": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+}
 
 
 def _named_text(name: str, say: Callable[[str], None]) -> Path:
     """The file of a named corpus, made first if it is not there or not what it should be."""
-    path, wanted = {
-        "shakespeare": (DATA / "shakespeare.txt", plays.TEXT_SHA256),
-        "tinyshakespeare": (DATA / "tinyshakespeare.txt", TINYSHAKESPEARE_SHA256),
-    }[name]
-    if not (path.is_file() and _sha256(path.read_bytes()) == wanted):
+    path = DATA / f"{name}.txt"
+    if not (path.is_file() and _sha256(path.read_bytes()) == NAMED[name]):
         data = _fetch_plays(say) if name == "shakespeare" else _download(TINYSHAKESPEARE_URL, say)
         keep_named_text(name, data)
     return path
@@ -259,10 +291,9 @@ def keep_named_text(name: str, data: bytes) -> Path:
     Raises:
         Mistake: with exit code 3 if its SHA-256 is another one.
     """
-    wanted = {"shakespeare": plays.TEXT_SHA256, "tinyshakespeare": TINYSHAKESPEARE_SHA256}[name]
-    if _sha256(data) != wanted:
-        what = f"this is not {name}: {len(data)} bytes with SHA-256 {_sha256(data)}, not {wanted}"
-        fix = "try again; if it stays so, use --data.text FILE with a text of your own"
+    if _sha256(data) != NAMED[name]:
+        what = f"this is not {name}: {len(data)} bytes with SHA-256 {_sha256(data)}"
+        fix = f"it should be {NAMED[name]}; or use --data.text FILE with a text of your own"
         raise Mistake(Exit.CORPUS, what, fix)
     path = DATA / f"{name}.txt"
     path.parent.mkdir(exist_ok=True)
@@ -293,7 +324,9 @@ def _download(url: str, say: Callable[[str], None]) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.read()
-    except OSError as problem:
+    except (OSError, http.client.HTTPException) as problem:  # the latter: cut short, not HTTP
+        if isinstance(problem, urllib.error.HTTPError):
+            problem.close()
         what = f"cannot download {url}: {getattr(problem, 'reason', problem)}"
         fix = "python scripts/prepare_data.py tinyshakespeare --from FILE"
         raise Mistake(Exit.CORPUS, what, fix) from problem

@@ -2,16 +2,28 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpt.model import GPT
 
 
-@torch.no_grad()
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Without dropout and gradients; afterwards the model is in the mode it was in before."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
 def exact_loss(model: GPT, ids: npt.NDArray[np.unsignedinteger], batch_chars: int = 2**14) -> float:
     """Mean loss, in nats a character, of every character of `ids` but the first.
 
@@ -23,15 +35,11 @@ def exact_loss(model: GPT, ids: npt.NDArray[np.unsignedinteger], batch_chars: in
         batch_chars: characters that go through the model at once.
     """
     device = model.token_embedding.weight.device
-    was_training = model.training
-    model.eval()
-    try:
-        total = torch.zeros((), dtype=torch.float64, device=device)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    with evaluating(model):
         for tokens, targets in windows(ids, model.config.block_size, batch_chars):
             _, loss = model(tokens.to(device), targets.to(device))
             total += loss.double() * targets.numel()
-    finally:
-        model.train(was_training)
     return float(total) / (len(ids) - 1)
 
 

@@ -24,7 +24,8 @@ def sample_next(
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
-    probs = (logits / temperature).softmax(dim=-1)
+    # in 64 bits no chance is rounded up to 1, and from 0 downwards no temperature is too small
+    probs = ((logits - logits.amax(-1, keepdim=True)).double() / temperature).softmax(dim=-1)
     if 0 < top_k < logits.shape[-1] or top_p < 1:
         probs = _cut(probs, top_k, top_p)
     heights = probs.cumsum(dim=-1)  # (B, V); a character's share of the height is its probability

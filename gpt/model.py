@@ -53,11 +53,14 @@ class Head(nn.Module):
         return out  # (B, T, D)
 
 
+RMS_EPS = 1e-6
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) over the last dimension, nothing learned (Zhang & Sennrich 2019)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], eps=1e-6)
+        return F.rms_norm(x, x.shape[-1:], eps=RMS_EPS)
 
 
 class Rotary(nn.Module):
@@ -155,10 +158,10 @@ class Block(nn.Module):
         self.residual = config.residual
         self.attention_norm = norm(config)
         self.attention = MultiHeadAttention(config)
-        if config.feed_forward != "none":
+        self.has_feed_forward = config.feed_forward != "none"
+        if self.has_feed_forward:
             self.feed_forward_norm = norm(config)
             self.feed_forward = FeedForward(config)
-        self.has_feed_forward = config.feed_forward != "none"
 
     def forward(self, x: Tensor, cache: "LayerCache | None" = None) -> Tensor:  # (B, T, C)
         attended = self.attention(self.attention_norm(x), cache)
@@ -229,6 +232,8 @@ class GPT(nn.Module):
         x = self.embed(tokens, cache.length if cache else 0)
         for layer, block in enumerate(self.blocks):
             x = block(x, cache.layers[layer] if cache else None)
+        if cache:
+            cache.length += tokens.shape[1]
         logits = self.read_out(x)
         if targets is None:
             return logits, None
@@ -258,7 +263,4 @@ class KVCache:
         shape = (batch_size, config.n_head, config.block_size, config.head_size)
         like = model.token_embedding.weight
         self.layers = [LayerCache(shape, like) for _ in range(config.n_layer)]
-
-    @property
-    def length(self) -> int:
-        return self.layers[0].length if self.layers else 0
+        self.length = 0  # characters read so far, also where there is no layer to remember them

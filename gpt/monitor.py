@@ -1,4 +1,4 @@
-"""All that is shown while training: the progress bar, metrics.jsonl and TensorBoard.
+"""All that is shown while training: the progress bar, metrics.jsonl and TensorBoard's board.
 
 Nothing here reaches back into the run: it may be switched off and the weights stay the same.
 """
@@ -10,27 +10,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from gpt import storage
 from gpt.config import Config
-from gpt.evaluate import bits
+from gpt.evaluate import bits, evaluating
 from gpt.generate import generate
 from gpt.model import GPT
 from gpt.tokenizer import CharTokenizer
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
-SCALARS = {  # key of metrics.jsonl -> TensorBoard's tag
-    "train_loss": "loss/train",
-    "val_loss": "loss/val",
-    "val_bits_per_char": "loss/val_bits_per_char",
-    "lr": "training/learning_rate",
-    "grad_norm": "training/gradient_norm",
-    "chars_per_second": "training/chars_per_second",
-}
+    from gpt.board import Board
 
 
 class Monitor:
@@ -45,7 +37,7 @@ class Monitor:
         metrics = run / "metrics.jsonl"
         storage.replace_file(metrics, _rows_until(metrics, step))
         self.metrics = storage.Journal(metrics)
-        self.board = _open_board(run, config, step) if config.log.tensorboard else None
+        self.board = self._open_board(step) if config.log.tensorboard else None
         self.bar = tqdm(
             total=config.train.max_steps,
             initial=step,
@@ -86,22 +78,22 @@ class Monitor:
             )
         self.metrics.write(json.dumps(row).encode())
         if self.board:
-            for key, tag in SCALARS.items():
-                if row.get(key) is not None:
-                    self.board.add_scalar(tag, row[key], row["step"])
+            self.board.log(row)
         shown = {"loss": row.get("train_loss"), "val": self.val_loss}
         parts = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
         parts.append(f"{row.get('chars_per_second') or 0:,.0f} chars/s")
         self.bar.set_postfix_str("  ".join(parts), refresh=False)
 
-    def look_inside(self, model: GPT, step: int) -> None:
-        """A sample of the model's writing, and where its heads look in the probe text."""
-        if not self.board:
-            return
-        if self.config.log.sample_chars:
-            self.board.add_text("sample", _fenced(self._write(model)), step)
-        self._draw_attention(model, step)
-        self.board.flush()
+    def look_inside(self, model: GPT, val_ids: npt.NDArray[np.unsignedinteger], step: int) -> None:
+        """A sample of the model's writing, and what its heads do in the probe text."""
+        if self.board:
+            with evaluating(model):
+                self.board.look_inside(model, self._write(model), val_ids, step)
+
+    def finish(self, model: GPT, step: int) -> None:
+        """What is shown of the trained model alone."""
+        if self.board:
+            self.board.embeddings(model, step)
 
     def sync(self) -> None:
         """Have the disk hold what was logged, as a checkpoint must not be ahead of its metrics."""
@@ -117,18 +109,10 @@ class Monitor:
             [int(c) for c, _ in zip(characters, range(count), strict=False)]
         )
 
-    def _draw_attention(self, model: GPT, step: int) -> None:
-        from gpt.attention.figures import figure_image, layer_figure
-        from gpt.attention.trace import trace
+    def _open_board(self, step: int) -> "Board":
+        from gpt.board import Board  # TensorBoard and matplotlib take a while to import
 
-        text = self.tokenizer.known(self.config.log.probe)[: model.config.block_size]
-        if not text or not self.board:
-            return
-        tokens = torch.from_numpy(self.tokenizer.encode(text).astype("int64"))
-        layers = trace(model, tokens.to(model.token_embedding.weight.device)).layers
-        for number, layer in enumerate(layers, start=1):
-            picture = figure_image(layer_figure(layer.weights, text, number))
-            self.board.add_image(f"attention/layer {number}", picture, step, dataformats="HWC")
+        return Board(self.run, self.config, self.tokenizer, step)
 
 
 def process_seconds() -> float:
@@ -156,26 +140,3 @@ def _rows_until(path: Path, step: int) -> bytes:
         except (ValueError, TypeError, KeyError, RecursionError):
             continue
     return b"".join(kept)
-
-
-def _open_board(run: Path, config: Config, step: int) -> "SummaryWriter":
-    from torch.utils.tensorboard import SummaryWriter
-    from torch.utils.tensorboard.summary import hparams
-
-    # what a session that was killed showed of later steps is dropped; of step 0, shown anew
-    board = SummaryWriter(str(run), purge_step=step + 1 if step else 0, flush_secs=10)
-    values = {
-        f"{section}.{name}": value if isinstance(value, int | float | str) else str(value)
-        for section, keys in config.model_dump().items()
-        for name, value in keys.items()
-    }
-    if not step:
-        for summary in hparams(values, {"loss/val": 0}):
-            board._get_file_writer().add_summary(summary)
-        board.add_text("config", _fenced(config.to_yaml()), 0)
-    return board
-
-
-def _fenced(text: str) -> str:
-    """`text` as it is, in Markdown: TensorBoard would else fold its line breaks."""
-    return "\n".join(f"    {line}" for line in text.splitlines())

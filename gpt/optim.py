@@ -18,11 +18,12 @@ def lr_at(step: int, config: TrainConfig) -> float:
     """
     if step < config.warmup_steps:
         return (step + 1) / (config.warmup_steps + 1)
-    falling = max(1, round(config.decay_fraction * config.max_steps))
+    after_warmup = config.max_steps - config.warmup_steps
+    falling = max(1, min(round(config.decay_fraction * config.max_steps), after_warmup))
     left = min(1.0, max(0, config.max_steps - step) / falling)  # 1 at the plateau's end, then falls
     if config.decay == "linear":
         return left
-    return 0.5 - 0.5 * math.cos(math.pi * left) if config.decay == "cosine" else 1.0
+    return math.sin(math.pi / 2 * left) ** 2 if config.decay == "cosine" else 1.0
 
 
 def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:

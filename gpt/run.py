@@ -40,6 +40,7 @@ def train_new(config: Config, name: str, init_from: Checkpoint | None = None) ->
     if init_from:
         model = init_from.config.model.model_copy(update={"dropout": config.model.dropout})
         config = config.model_copy(update={"model": model})
+    config = _from_anywhere(config)
     corpus = _make_ready(config)
     start = fine_tuned(init_from, config, corpus) if init_from else fresh(config, corpus)
     run = create_run(config, name)
@@ -69,6 +70,17 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
         corpus = _make_ready(config)
         _compare(start, config, corpus, exact)
         return _session(config, corpus, run, start)
+
+
+def _from_anywhere(config: Config) -> Config:
+    """`config` with absolute paths of the user's text, so that the run can be resumed elsewhere."""
+    texts = config.data.text
+    if texts is None:
+        return config
+    names = [texts] if isinstance(texts, str) else texts
+    absolute = [str(Path(name).expanduser().absolute()) for name in names]
+    text = absolute[0] if isinstance(texts, str) else absolute
+    return config.model_copy(update={"data": config.data.model_copy(update={"text": text})})
 
 
 def _make_ready(config: Config) -> Corpus:
@@ -133,15 +145,20 @@ def fine_tuned(origin: Checkpoint, config: Config, corpus: Corpus) -> Checkpoint
     return start
 
 
+def same_alphabet(checkpoint: Checkpoint, corpus: Corpus) -> None:
+    """Refuse, with exit code 3, a corpus whose characters are not those of the checkpoint."""
+    if corpus.tokenizer.alphabet != checkpoint.tokenizer.alphabet:
+        what = f"{corpus.name} has another alphabet than the run was trained on"
+        raise Mistake(Exit.CORPUS, what, "restore the text, or start a new run with --init-from")
+
+
 def _compare(start: Checkpoint, config: Config, corpus: Corpus, exact: bool) -> None:
     """Say in a line what differs from the session before; the alphabet must not.
 
     Raises:
         Mistake: with exit code 3 if the alphabet is another one; 4 if `exact` and anything differs.
     """
-    if corpus.tokenizer.alphabet != start.tokenizer.alphabet:
-        what = f"{corpus.name} has another alphabet than the run was trained on"
-        raise Mistake(Exit.CORPUS, what, "restore the text, or start a new run with --init-from")
+    same_alphabet(start, corpus)
     before, now = start.progress.identity, identity(config, corpus)
     differences = [
         f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]

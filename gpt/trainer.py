@@ -65,6 +65,7 @@ class Trainer:
                 self._after_step()
             if self.saved_step != self.progress.step:
                 self._save()
+        self.monitor.finish(self.model, self.progress.step)
         return self.progress
 
     def _step(self) -> None:
@@ -167,7 +168,7 @@ class Trainer:
         if improved:
             progress.best_val_loss, progress.best_step = progress.val_loss, progress.step
         progress.waiting = 0 if improved else progress.waiting + 1
-        self.monitor.look_inside(self.model, progress.step)
+        self.monitor.look_inside(self.model, self.corpus.val_ids, progress.step)
         return improved
 
     def _log(self) -> None:

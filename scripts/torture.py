@@ -148,7 +148,8 @@ def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, 
     assert wait_for(start([*fresh, str(run)], folder)) == 0, (folder / "output.txt").read_text()
     length = time.perf_counter() - began
     undisturbed = outcome(run)
-    landed, runs, wrong = 0, 0, []
+    landed, runs = 0, 0
+    wrong: list[str] = []
     while landed < kills:
         shutil.rmtree(run)
         runs, code, argv = runs + 1, -1, [*fresh, str(run)]

@@ -1,0 +1,168 @@
+"""What a head looks at, as numbers, each beside what looking everywhere alike would score.
+
+On natural text chance is high: with 65 characters a copy of the same one is never far, and the
+third character of a text finds "the previous one" every third time. A measure says something only
+beside its value for uniform attention, which is computed here for the very same text.
+
+The first character of a text is left out everywhere: it can look at nothing but itself.
+
+Letters in the shapes: B texts, T characters, V vocab_size; `...` stands for heads, or nothing.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gpt.attention.trace import attention_weights
+from gpt.model import GPT
+
+SHARES = {  # share of the weight that goes ...
+    "previous": "previous character",
+    "self": "itself",
+    "first": "first character of the text",
+    "same": "earlier copies of itself",
+    "induction": "what followed it last time (induction)",
+}
+MEASURES = (*SHARES, "entropy", "distance")
+CLEAR = 0.25  # of the way from chance to always: from here on a head has a role
+NEAR = 0.6  # of the mean distance by chance
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a head scores and what uniform attention scores on the same text.
+
+    NaN where the text has no place to measure it, such as no character that comes twice.
+    """
+
+    value: float
+    uniform: float
+
+    @property
+    def lift(self) -> float:
+        """0 at chance, 1 for a head that does nothing else; for shares."""
+        return (self.value - self.uniform) / (1 - self.uniform) if self.uniform < 1 else 0.0
+
+
+Roles = dict[str, Measure]
+
+
+def head_roles(model: GPT, tokens: Tensor, seed: int = 0) -> list[list[Roles]]:
+    """Every measure of every head: head_roles(model, tokens)[layer][head]["previous"].value.
+
+    Induction is measured on random strings that come twice, `repeated_strings`, because in natural
+    text a head may find what follows by other ways; all else on `tokens`.
+
+    Args:
+        tokens: ids (B, T), or (T,) of one text, T <= block_size.
+        seed: of the random strings.
+    """
+    tokens = tokens.reshape(-1, tokens.shape[-1]).cpu()
+    repeated = repeated_strings(model.vocab_size, model.config.block_size, seed)
+    on_text = measures_of(model, tokens)
+    on_text["induction"] = measures_of(model, repeated)["induction"]
+    by_chance = measure(uniform_weights(tokens.shape[1]), tokens)
+    by_chance["induction"] = measure(uniform_weights(repeated.shape[1]), repeated)["induction"]
+
+    def roles(layer: int, head: int) -> Roles:
+        return {
+            name: Measure(float(on_text[name][layer, head]), float(by_chance[name]))
+            for name in MEASURES
+        }
+
+    config = model.config
+    return [[roles(layer, h) for h in range(config.n_head)] for layer in range(config.n_layer)]
+
+
+def measures_of(model: GPT, tokens: Tensor) -> dict[str, Tensor]:
+    """`measure` (L, H) of every head of the model on tokens (B, T)."""
+    weights = attention_weights(model, tokens).transpose(1, 2)  # (L, H, B, T, T)
+    return measure(weights.cpu(), tokens)
+
+
+def measure(weights: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+    """Each of MEASURES (...), the mean over all characters of all texts but the first ones.
+
+    Shares of weight are in [0, 1]; `same` and `induction` count only those characters that have
+    an earlier copy, which for `induction` is not the character just before. `entropy` is in
+    [0, 1], 1 for uniform: it is divided by the logarithm of the number of allowed keys. `distance`
+    is in characters back. Induction: Olsson et al. 2022, "In-context Learning and Induction Heads".
+
+    Args:
+        weights: (..., B, T, T), or (T, T) for the same weights in every text.
+        tokens: (B, T).
+    """
+    weights = weights.expand(*weights.shape[:-3], *tokens.shape, tokens.shape[1]).float()
+    rows = torch.arange(tokens.shape[1]) > 0  # (T,)
+    found = {}
+    for name, keys in key_sets(tokens).items():
+        asking = keys.any(-1) & rows  # (B, T)
+        share = (weights * keys).sum(-1)  # (..., B, T)
+        found[name] = share[..., asking].mean(-1)
+    allowed = torch.arange(1, tokens.shape[1] + 1)  # (T,) number of allowed keys
+    entropy = torch.special.entr(weights).sum(-1) / allowed.log()  # (..., B, T)
+    found["entropy"] = entropy[..., rows].flatten(-2).mean(-1)
+    back = (allowed[:, None] - allowed).float()  # (T, T) characters from key to query
+    found["distance"] = (weights * back).sum(-1)[..., rows].flatten(-2).mean(-1)
+    return found
+
+
+def key_sets(tokens: Tensor) -> dict[str, Tensor]:
+    """(B, T, T) bool for each of SHARES: True at the keys that a query's weight is counted on."""
+    B, T = tokens.shape
+    here, keys = torch.arange(T)[:, None], torch.arange(T)
+    before = torch.cat([tokens.new_full((B, 1), -1), tokens[:, :-1]], dim=1)  # (B, T)
+    return {
+        "previous": (keys == here - 1).expand(B, T, T),
+        "self": (keys == here).expand(B, T, T),
+        "first": (keys == 0).expand(B, T, T),
+        "same": (tokens[:, None, :] == tokens[:, :, None]) & (keys < here),
+        "induction": (before[:, None, :] == tokens[:, :, None]) & (keys < here),
+    }
+
+
+def uniform_weights(length: int) -> Tensor:
+    """(T, T): every allowed key alike."""
+    past = torch.ones(length, length).tril()
+    return past / past.sum(-1, keepdim=True)
+
+
+def repeated_strings(vocab_size: int, block_size: int, seed: int, texts: int = 8) -> Tensor:
+    """Random strings of half a block that come twice, (texts, block_size or one less).
+
+    No character comes twice in the half, if the alphabet is large enough.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    half = block_size // 2
+    likely = torch.ones(texts, vocab_size)
+    if half == 0:
+        return torch.zeros(texts, 1, dtype=torch.long)
+    once = torch.multinomial(likely, half, replacement=half > vocab_size, generator=draw)
+    return torch.cat([once, once], dim=1)
+
+
+def role_in_words(roles: Roles) -> str:
+    """The clearest habit beside chance, such as "previous character: 83 %, uniform 3.5 %"."""
+    name = max(SHARES, key=lambda name: _or_zero(roles[name].lift))
+    if roles[name].lift >= CLEAR:
+        return f"{SHARES[name]}: {beside_chance(roles[name])}"
+    entropy, distance = roles["entropy"], roles["distance"]
+    if entropy.value >= 0.9:
+        return f"spread evenly: entropy {beside_chance(entropy)}"
+    habit = "nearby characters" if distance.value < NEAR * distance.uniform else "mixed"
+    return f"{habit}: {distance.value:.1f} back, uniform {distance.uniform:.1f}"
+
+
+def beside_chance(share: Measure) -> str:
+    """A share and its chance level: "83 %, uniform 3.5 %"."""
+    return f"{percent(share.value)}, uniform {percent(share.uniform)}"
+
+
+def percent(share: float) -> str:
+    """Two figures: 83 %, 3.5 %."""
+    return f"{100 * share:.{0 if share >= 0.0995 else 1}f} %"
+
+
+def _or_zero(number: float) -> float:
+    return number if number == number else 0.0  # NaN

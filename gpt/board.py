@@ -1,0 +1,136 @@
+"""What TensorBoard shows of a run: losses, samples, and each head's attention as it is learned."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from gpt.attention.figures import figure_image, layer_figure
+from gpt.attention.roles import MEASURES, Roles, head_roles, role_in_words
+from gpt.attention.trace import Trace, head_name, trace
+from gpt.attention.watch import embedding_table, head_scalars, in_blocks, position_embedding_table
+from gpt.config import Config
+from gpt.model import GPT
+from gpt.tokenizer import CharTokenizer
+
+SCALARS = {  # key of metrics.jsonl -> tag
+    "train_loss": "loss/train",
+    "val_loss": "loss/val",
+    "val_bits_per_char": "loss/val_bits_per_char",
+    "lr": "training/learning_rate",
+    "grad_norm": "training/gradient_norm",
+    "chars_per_second": "training/chars_per_second",
+}
+
+
+@dataclass
+class Board:
+    """The event file of one session of a run.
+
+    Args:
+        step: steps done before this session; what an earlier one logged after it is not shown.
+    """
+
+    run: Path
+    config: Config
+    tokenizer: CharTokenizer
+    step: int
+
+    def __post_init__(self) -> None:
+        # what a session that was killed showed of later steps is dropped; of step 0, shown anew
+        self.writer = SummaryWriter(str(self.run), purge_step=self.step + 1 if self.step else 0)
+        if not self.step:
+            for summary in hparams(_flat(self.config), {"loss/val": 0}):
+                self.writer._get_file_writer().add_summary(summary)
+            self.writer.add_custom_scalars(_layout(self.config))
+            self.writer.add_text("config", fenced(self.config.to_yaml()), 0)
+
+    def flush(self) -> None:
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def log(self, row: dict[str, Any]) -> None:
+        """The scalars of one line of metrics.jsonl."""
+        for key, tag in SCALARS.items():
+            if row.get(key) is not None:
+                self.writer.add_scalar(tag, row[key], row["step"])
+
+    def look_inside(
+        self, model: GPT, sample: str, val_ids: npt.NDArray[np.unsignedinteger], step: int
+    ) -> None:
+        """What the model writes, where its heads look in the probe text, and what they are for."""
+        if sample:
+            self.writer.add_text("sample", fenced(sample), step)
+        text = self.tokenizer.known(self.config.log.probe)
+        probe = torch.from_numpy(self.tokenizer.encode(text).astype(np.int64))
+        if self.config.model.n_layer and len(probe):
+            blocks = in_blocks(probe, self.config.model.block_size)
+            roles = head_roles(model, blocks)
+            for tag, value in head_scalars(model, probe, val_ids, roles=roles).items():
+                self.writer.add_scalar(tag, value, step)
+            seen = trace(model, blocks[0])
+            self._draw(seen, text[: len(blocks[0])], roles, step)
+            self._histograms(seen, step)
+        self.writer.flush()
+
+    def embeddings(self, model: GPT, step: int) -> None:
+        """The characters' and positions' vectors, for the projector."""
+        tables = {"characters": embedding_table(model, self.tokenizer)}
+        positions = position_embedding_table(model)
+        if positions:
+            tables["positions"] = positions
+        for tag, table in tables.items():
+            labels = [list(row) for row in zip(table.labels, table.categories, strict=True)]
+            header = ["label", "category"]
+            self.writer.add_embedding(table.vectors, labels, None, step, tag, header)
+
+    def _draw(self, seen: Trace, text: str, roles: list[list[Roles]], step: int) -> None:
+        for layer, (traced, heads) in enumerate(zip(seen.layers, roles, strict=True)):
+            figure = layer_figure(traced.weights, text, layer, [role_in_words(r) for r in heads])
+            picture = figure_image(figure)
+            self.writer.add_image(f"attention/layer {layer + 1}", picture, step, dataformats="HWC")
+
+    def _histograms(self, seen: Trace, step: int) -> None:
+        """Lengths of the queries, keys and values, of all heads of a layer together."""
+        for layer, traced in enumerate(seen.layers):
+            for name, vectors in {"q": traced.q, "k": traced.k, "v": traced.v}.items():
+                self.writer.add_histogram(
+                    f"length/layer {layer + 1}/{name}", vectors.norm(dim=-1), step
+                )
+
+
+def fenced(text: str) -> str:
+    """`text` as Markdown that shows it as it is, line breaks and all."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def _flat(config: Config) -> dict[str, int | float | str]:
+    return {
+        f"{section}.{name}": value if isinstance(value, int | float | str) else str(value)
+        for section, keys in config.model_dump().items()
+        for name, value in keys.items()
+    }
+
+
+def _layout(config: Config) -> dict[str, Any]:
+    """Charts of the "Custom scalars" tab: one with both losses, then one a layer and measure."""
+    charts: dict[str, Any] = {"Loss": {"train and val": ["Multiline", ["loss/train", "loss/val$"]]}}
+    for measure in (*MEASURES, "mute_loss"):
+        charts[measure] = {
+            f"layer {layer + 1}": [
+                "Multiline",
+                [f"attention/{measure}/uniform"]
+                + [
+                    f"attention/{measure}/{head_name(layer, h)}" for h in range(config.model.n_head)
+                ],
+            ]
+            for layer in range(config.model.n_layer)
+        }
+    return {name: chart for name, chart in charts.items() if chart}

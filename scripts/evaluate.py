@@ -1,0 +1,42 @@
+"""The exact loss of a run's best checkpoint over the whole validation split of its corpus."""
+
+import json
+import sys
+
+from gpt.cli import Parser
+from gpt.errors import Exit, run_command
+
+
+def main(argv: list[str]) -> int:
+    """Print the loss; the validation split is scored once, in windows that do not overlap."""
+    parser = Parser(prog="scripts/evaluate.py", description=__doc__)
+    parser.add_argument("run", nargs="?", help="a run or a checkpoint [the newest run's best]")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_all(argv)
+
+    from gpt.checkpoint import find_checkpoint  # torch is imported only once it is needed
+    from gpt.corpus import load_corpus
+    from gpt.evaluate import bits, exact_loss
+    from gpt.run import same_alphabet, say
+
+    checkpoint = find_checkpoint(args.run, say)
+    corpus = load_corpus(checkpoint.config, say)
+    same_alphabet(checkpoint, corpus)
+    loss = exact_loss(checkpoint.make_model(), corpus.val_ids)
+    if args.json:
+        result = {
+            "val_loss": loss,
+            "val_bits_per_char": bits(loss),
+            "step": checkpoint.progress.step,
+            "characters": len(corpus.val_ids) - 1,
+            "corpus": corpus.name,
+            "corpus_sha256": corpus.sha256,
+        }
+        print(json.dumps(result))
+    else:
+        print(f"{loss:.4f} nats = {bits(loss):.4f} bits per character")
+    return Exit.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,43 @@
+"""Fetch and prepare a corpus ahead of training; `train.py` does it by itself when it must."""
+
+import sys
+from pathlib import Path
+
+from gpt import corpus
+from gpt.cli import Parser
+from gpt.config import Config, DataConfig
+from gpt.errors import Exit, Mistake, run_command
+
+
+def main(argv: list[str]) -> int:
+    """Prepare a named corpus or a text of one's own, and say where it lies."""
+    parser = Parser(prog="scripts/prepare_data.py", description=__doc__)
+    add = parser.add_argument
+    add("name", help="shakespeare, tinyshakespeare, or the path of a UTF-8 text")
+    add("--from", dest="source", metavar="FILE", help="take the named corpus from this file")
+    args = parser.parse_all(argv)
+    named = args.name in corpus.NAMED
+    if args.source:
+        if not named:
+            raise Mistake(Exit.USAGE, "--from goes with a named corpus", "give one path, not two")
+        corpus.keep_named_text(args.name, _read(args.source))
+    data = DataConfig(corpus=args.name) if named else DataConfig(text=args.name)
+    prepared = corpus.load_corpus(Config(data=data), say)
+    say(f"{prepared.name}: {len(prepared.ids):,} characters, {len(prepared.tokenizer)} distinct")
+    return Exit.DONE
+
+
+def _read(name: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except OSError as problem:
+        what = f"cannot read {name}: {problem.strerror}"
+        raise Mistake(Exit.CORPUS, what, "give the path of the file") from None
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,75 @@
+"""What all tests share: a small text, small sizes, no network, nothing written into the project."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+import gpt.checkpoint
+import gpt.config
+import gpt.corpus
+from gpt.config import Config
+from gpt.corpus import Corpus
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+
+VERSE = "ROMEO:\nBut soft, what light through yonder window breaks?\n\nJULIET:\nAy me!\n\n"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """A test that reaches for the network fails: only this machine's own address is there."""
+    connect = socket.socket.connect
+
+    def local(self: socket.socket, address: object) -> None:
+        if self.family != socket.AF_UNIX and (
+            not isinstance(address, tuple) or address[0] != "127.0.0.1"
+        ):
+            raise AssertionError(f"a test wants to connect to {address}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", local)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and prepared corpora land in the test's own folder, never in the project's."""
+    monkeypatch.setattr(gpt.config, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(gpt.checkpoint, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(gpt.corpus, "DATA", tmp_path / "data")
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    """A text to learn from: 1,520 characters, 29 distinct."""
+    path = tmp_path / "verse.txt"
+    path.write_text(VERSE * 20, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def toy_config(text_file: Path) -> Config:
+    """A run of a few hundredths of a second."""
+    return Config.model_validate(
+        {
+            "model": {"block_size": 8, "n_layer": 2, "n_head": 2, "n_embd": 16},
+            "data": {"text": str(text_file), "val_fraction": 0.1},
+            "train": {"device": "cpu", "threads": 1, "batch_size": 4, "max_steps": 6},
+            "log": {"log_every": 1, "eval_every": 3, "save_every": 3, "tensorboard": False},
+        }
+    )
+
+
+@pytest.fixture
+def toy_corpus(toy_config: Config) -> Corpus:
+    """The corpus of `toy_config`."""
+    return gpt.corpus.load_corpus(toy_config, say=lambda line: None)

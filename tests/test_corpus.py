@@ -1,0 +1,330 @@
+"""From bytes to batches: pieces read one by one, mistakes named, nothing of val trained on."""
+
+import hashlib
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt import corpus
+from gpt.config import Config
+from gpt.corpus import Corpus, load_corpus, read_chunks
+from gpt.errors import Exit, Mistake
+from gpt.tokenizer import CharTokenizer
+
+Write = Callable[..., str]
+
+
+def ignore(line: str) -> None:
+    """What `say` is where nothing need be said."""
+
+
+def config_of(*texts: str, block_size: int = 4, val_fraction: float = 0.2) -> Config:
+    return Config.model_validate(
+        {
+            "model": {"block_size": block_size},
+            "data": {"text": list(texts), "val_fraction": val_fraction},
+        }
+    )
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write bytes or text into a file and return its path."""
+
+    def put(content: bytes | str, name: str = "text.txt") -> str:
+        data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+        (tmp_path / name).write_bytes(data)
+        return str(tmp_path / name)
+
+    return put
+
+
+def refused(config: Config) -> Mistake:
+    """What is said of a corpus that cannot be learned from; nothing is left of it."""
+    with pytest.raises(Mistake) as caught:
+        load_corpus(config, ignore)
+    assert caught.value.exit_code == Exit.CORPUS
+    assert not list(corpus.DATA.rglob("*"))
+    return caught.value
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+pieces = st.text(st.sampled_from("ab\r\n\u00e9\u20ac\U0001f600\ufeff"), max_size=30)
+
+
+@given(st.lists(pieces, min_size=1, max_size=3), st.integers(1, 9))
+def test_the_size_of_the_pieces_read_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], chunk: int
+) -> None:
+    folder = tmp_path_factory.mktemp("texts")
+    paths = []
+    for number, text in enumerate(texts):
+        paths.append(folder / str(number))
+        paths[-1].write_bytes(text.encode())
+    expected = "".join(
+        path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        for path in paths
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "CHUNK", chunk)
+        assert "".join(read_chunks(paths)) == expected
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 7, 1 << 22])
+@pytest.mark.parametrize(
+    ("before", "bad"), [("ab€€", b"\xff"), ("abcd€", b"\xc3("), ("€", b"\xe2\x82"), ("", b"\x80")]
+)
+def test_the_first_byte_that_is_not_utf8_is_named(
+    write: Write, monkeypatch: pytest.MonkeyPatch, chunk: int, before: str, bad: bytes
+) -> None:
+    monkeypatch.setattr(corpus, "CHUNK", chunk)
+    path = write(before.encode() + bad + b"x" * (bad != b"\xe2\x82"))
+    mistake = refused(config_of(path))
+    offset = len(before.encode())
+    assert f"{path} is not UTF-8: byte {offset} is 0x{bad[0]:02x}" in mistake.what
+    assert "UTF-8" in mistake.fix
+
+
+def test_a_latin_1_file_is_refused(write: Write) -> None:
+    assert "byte 3 is 0xe9" in refused(config_of(write("café au lait".encode("latin-1")))).what
+
+
+# --- preparing ---------------------------------------------------------------------------------
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), min_size=30))
+def test_the_ids_are_the_text(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    text = "ab" + text.removeprefix("\ufeff")
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "text.txt").write_bytes(text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "CHUNK", 16)
+        patch.setattr(corpus, "DATA", folder)
+        made = load_corpus(config_of(str(folder / "text.txt")), ignore)
+    assert made.tokenizer.decode(made.ids) == text
+    assert made.tokenizer.alphabet == "".join(sorted(set(text)))
+    assert made.sha256 == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_several_files_are_read_one_after_the_other(write: Write) -> None:
+    first, second = write(b"\xef\xbb\xbfone two\r\n" * 3, "1"), write("three four\r" * 3, "2")
+    made = load_corpus(config_of(first, second), ignore)
+    expected = "one two\n" + "\ufeffone two\n" * 2 + "three four\n" * 3  # one BOM is a mark
+    assert made.tokenizer.decode(made.ids) == expected
+    assert made.name == "1, 2"
+
+
+def test_a_text_is_prepared_once(write: Write) -> None:
+    said: list[str] = []
+    path = write("hello world " * 5)
+    first = load_corpus(config_of(path), said.append)
+    again = load_corpus(config_of(path, val_fraction=0.4), said.append)
+    assert said == ["preparing text.txt: 60 characters, 8 distinct"]
+    assert first.ids.tolist() == again.ids.tolist()
+    write("hello World " * 5)
+    assert "W" in load_corpus(config_of(path), said.append).tokenizer.alphabet
+
+
+@pytest.mark.parametrize("name", ["ids.bin", "meta.json"])
+def test_a_damaged_preparation_is_made_anew(write: Write, name: str) -> None:
+    path = write("hello world " * 5)
+    before = load_corpus(config_of(path), ignore).ids.tolist()
+    (damaged,) = corpus.DATA.rglob(name)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert load_corpus(config_of(path), ignore).ids.tolist() == before
+
+
+# --- what cannot be learned from ---------------------------------------------------------------
+
+
+def test_a_missing_file_and_a_directory(write: Write, tmp_path: Path) -> None:
+    assert "nowhere.txt is not there" in refused(config_of(str(tmp_path / "nowhere.txt"))).what
+    assert f"{tmp_path} is a directory" in refused(config_of(str(tmp_path))).what
+    assert "is a directory" in refused(config_of("")).what
+
+
+@pytest.mark.parametrize(
+    ("length", "val_fraction", "train", "val", "most"),
+    [(20, 0.2, 16, 4, 3), (20, 0.75, 5, 15, 4), (6, 0.5, 3, 3, 2)],
+)
+def test_too_short_a_text_with_the_numbers(
+    write: Write, length: int, val_fraction: float, train: int, val: int, most: int
+) -> None:
+    path = write("ab" * (length // 2))
+    mistake = refused(config_of(path, block_size=5, val_fraction=val_fraction))
+    assert f"{length} characters give {train} for training and {val} for val" in mistake.what
+    assert "block_size 5 needs 6 in each" in mistake.what
+    assert mistake.fix == f"use a longer text, or --model.block_size {most} or less"
+    load_corpus(config_of(path, block_size=most, val_fraction=val_fraction), ignore)  # it is true
+    refused_too = config_of(path, block_size=most + 1, val_fraction=val_fraction)
+    with pytest.raises(Mistake):
+        load_corpus(refused_too, ignore)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"a", b"ab"])
+def test_next_to_no_text(write: Write, content: bytes) -> None:
+    mistake = refused(config_of(write(content)))
+    assert "too short" in mistake.what
+    assert mistake.fix == "use a longer text"
+
+
+def test_one_distinct_character(write: Write) -> None:
+    assert "one distinct character, 'a'" in refused(config_of(write("a" * 100))).what
+
+
+def test_more_characters_than_ids(write: Write) -> None:
+    usable = [chr(point) for point in range(0x20, 0x11000) if not 0xD800 <= point < 0xE000]
+    path = write("".join(usable[:65_536]) * 2)
+    mistake = refused(config_of(path))
+    assert "65536 distinct characters; 65535 is the most" in mistake.what
+    write("".join(usable[:65_535]) * 2)
+    made = load_corpus(config_of(path), ignore)
+    assert made.ids.dtype == np.uint16
+    assert made.tokenizer.decode(made.ids[:65_535]) == "".join(usable[:65_535])
+
+
+# --- batches -----------------------------------------------------------------------------------
+
+
+def counting(length: int, val_fraction: float = 0.3) -> Corpus:
+    """A corpus whose ids are their own places."""
+    alphabet = map(chr, range(0x100, 0x100 + length))
+    ids = np.arange(length, dtype=np.uint16)
+    return Corpus("counting", CharTokenizer(alphabet), ids, "", val_fraction)
+
+
+@given(st.integers(2, 400), st.floats(0.01, 0.99))
+def test_the_splits_are_the_text_cut_once(length: int, val_fraction: float) -> None:
+    made = counting(length, val_fraction)
+    assert [*made.train_ids, *made.val_ids] == [*range(length)]
+    assert 0 <= len(made.val_ids) - length * val_fraction < 1 + 1e-9  # rounded up
+
+
+@given(st.integers(0, 10**9), st.integers(0, 2**63 - 1), st.integers(1, 9), st.integers(1, 69))
+def test_a_batch_is_rows_of_the_training_text(
+    step: int, seed: int, batch_size: int, block_size: int
+) -> None:
+    made = counting(100)
+    tokens, targets = made.batch(step, seed, batch_size, block_size)
+    assert tokens.shape == targets.shape == (batch_size, block_size)
+    assert tokens.dtype == targets.dtype == np.int64
+    assert (targets == tokens + 1).all()
+    assert (np.diff(tokens, axis=1) == 1).all()
+    assert tokens.min() >= 0
+    assert targets.max() < made.train_length == 70
+    again = counting(100).batch(step, seed, batch_size, block_size)
+    assert np.array_equal(tokens, again[0])
+
+
+def test_batches_differ_by_step_and_seed_and_reach_all_of_the_training_text() -> None:
+    made = counting(100)
+    rows = {
+        (step, seed): made.batch(step, seed, 8, 4)[0][:, 0].tolist()
+        for step in range(50)
+        for seed in (0, 1)
+    }
+    assert len({tuple(starts) for starts in rows.values()}) == 100
+    assert {start for starts in rows.values() for start in starts} == {*range(66)}
+    state = np.random.get_state()[1].tolist()
+    made.batch(0, 0, 8, 4)
+    assert np.random.get_state()[1].tolist() == state
+
+
+def test_the_shortest_training_text_has_one_row() -> None:
+    tokens, targets = counting(10).batch(0, 0, 3, 6)  # 7 characters for training
+    assert tokens.tolist() == [[0, 1, 2, 3, 4, 5]] * 3
+    assert targets.tolist() == [[1, 2, 3, 4, 5, 6]] * 3
+
+
+# --- the download ------------------------------------------------------------------------------
+
+GOOD = b"First Citizen:\nBefore we proceed any further, hear me speak.\n" * 4
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """A small web: /good, /other, /cut (fewer bytes than it says); no other page."""
+
+    def do_GET(self) -> None:
+        page = {"/good": GOOD, "/other": GOOD[::-1], "/cut": GOOD[:99]}.get(self.path)
+        self.send_response(200 if page else 404)
+        self.send_header("Content-Length", str(len(GOOD) if page else 0))
+        self.end_headers()
+        self.wfile.write(page or b"")
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of the small web, whose /good is what tinyshakespeare shall be."""
+    monkeypatch.setitem(corpus.NAMED, "tinyshakespeare", hashlib.sha256(GOOD).hexdigest())
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+NAMED = Config.model_validate({"model": {"block_size": 4}, "data": {"corpus": "tinyshakespeare"}})
+
+
+def test_a_named_corpus_is_downloaded_once(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "TINYSHAKESPEARE_URL", f"{web}/good")
+    said: list[str] = []
+    made = load_corpus(NAMED, said.append)
+    assert made.name == "tinyshakespeare"
+    assert made.tokenizer.decode(made.ids) == GOOD.decode()
+    assert said[0] == f"downloading {web}/good"
+    monkeypatch.setattr(corpus, "TINYSHAKESPEARE_URL", f"{web}/nothing")
+    assert load_corpus(NAMED, said.append).sha256 == made.sha256
+    (corpus.DATA / "tinyshakespeare.txt").write_text("something else")
+    with pytest.raises(Mistake, match="Not Found"):
+        load_corpus(NAMED, said.append)
+
+
+@pytest.mark.parametrize("page", ["nothing", "other", "cut"])
+def test_a_bad_download_is_refused(web: str, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
+    monkeypatch.setattr(corpus, "TINYSHAKESPEARE_URL", f"{web}/{page}")
+    mistake = refused(NAMED)
+    expected = "this is not tinyshakespeare" if page == "other" else f"cannot download {web}/{page}"
+    assert expected in mistake.what
+    assert "--from FILE" in mistake.fix or "--data.text FILE" in mistake.fix
+
+
+def test_no_network_is_a_mistake_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "TINYSHAKESPEARE_URL", "http://127.0.0.1:9/")  # discard: no answer
+    assert "--from FILE" in refused(NAMED).fix
+
+
+def test_only_the_named_text_is_kept_under_its_name() -> None:
+    with pytest.raises(Mistake, match="this is not tinyshakespeare: 4 bytes with SHA-256"):
+        corpus.keep_named_text("tinyshakespeare", b"text")
+    assert not corpus.DATA.exists()
+
+
+def test_meta_says_what_the_ids_are(write: Write) -> None:
+    load_corpus(config_of(write("abba" * 9)), ignore)
+    (meta,) = corpus.DATA.rglob("meta.json")
+    digest = hashlib.sha256(b"abba" * 9).hexdigest()
+    ids = bytes([0, 1, 1, 0] * 9)
+    assert (meta.parent / "ids.bin").read_bytes() == ids
+    assert meta.parent.name == digest[:16]
+    assert json.loads(meta.read_text()) == {
+        "alphabet": "ab",
+        "characters": 36,
+        "sha256": digest,
+        "ids_sha256": hashlib.sha256(ids).hexdigest(),
+    }

@@ -1,0 +1,196 @@
+"""The sampler against brute force, and the writing loop against itself without a cache."""
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from gpt.config import ModelConfig
+from gpt.generate import generate, sample_next
+from gpt.model import GPT, KVCache
+
+V = 7
+EVEN = torch.linspace(0, 1, 20_001, dtype=torch.float64)[:-1] + 1 / 40_000  # evenly spread chances
+
+
+class PlusOne(nn.Module):
+    """A model that always knows: after 3 comes 4, after the last character the first."""
+
+    def __init__(self, block_size: int):
+        super().__init__()
+        self.config = ModelConfig(block_size=block_size, n_layer=0, n_head=1, n_embd=2)
+        self.token_embedding = nn.Embedding(V, 2)
+        self.seen: list[list[int]] = []
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> tuple[Tensor, None]:
+        self.seen.append(tokens[0].tolist())
+        return nn.functional.one_hot((tokens + 1) % V, V) * 100.0, None
+
+
+def shares(logits: Tensor, **how: Any) -> Tensor:
+    """How often each character is chosen, over chances that are evenly spread."""
+    chosen = sample_next(logits.expand(len(EVEN), -1), EVEN, **how)
+    return torch.bincount(chosen, minlength=logits.shape[-1]) / len(EVEN)
+
+
+logits_lists = st.lists(st.integers(-40, 40).map(lambda n: n / 8), min_size=2, max_size=9)
+
+
+# --- sample_next -------------------------------------------------------------------------------
+
+
+@settings(max_examples=50)
+@given(logits_lists, st.sampled_from([0.3, 1.0, 2.5]))
+def test_each_character_is_chosen_as_often_as_its_probability(
+    logits: list[float], temperature: float
+) -> None:
+    row = torch.tensor(logits)
+    weights = (row.double() / temperature).exp()
+    got = shares(row, temperature=temperature)
+    torch.testing.assert_close(got.double(), weights / weights.sum(), atol=2e-4, rtol=0)
+
+
+@settings(max_examples=100)
+@given(logits_lists, st.integers(0, 12), st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0]))
+def test_top_k_and_top_p_are_the_brute_force_ones(
+    logits: list[float], top_k: int, top_p: float
+) -> None:
+    weights = torch.tensor(logits).double().exp()
+    probs = (weights / weights.sum()).tolist()
+    kept: list[int] = []
+    for i in sorted(range(len(probs)), key=lambda i: -probs[i]):  # ties: the first stays first
+        together = sum(probs[j] for j in kept)
+        if kept and (together >= top_p - 1e-9 or (top_k and len(kept) >= top_k)):
+            break
+        if abs(together - top_p) < 1e-6 and kept:
+            return  # on the edge rounding decides; not what is tested here
+        kept.append(i)
+    total = sum(probs[i] for i in kept)
+    expected = [probs[i] / total if i in kept else 0.0 for i in range(len(probs))]
+    got = shares(torch.tensor(logits), top_k=top_k, top_p=top_p)
+    torch.testing.assert_close(got.tolist(), expected, atol=2e-4, rtol=0)
+
+
+@settings(max_examples=50)
+@given(logits_lists, st.floats(0, 1, exclude_max=True))
+def test_temperature_0_takes_the_likeliest(logits: list[float], chance: float) -> None:
+    row = torch.tensor([logits])
+    assert sample_next(row, torch.tensor([chance]), temperature=0).item() == row.argmax()
+
+
+@pytest.mark.parametrize("temperature", [1e-2, 1e-30, 1e-45, 1e-300])
+def test_a_temperature_near_0_is_nearly_0(temperature: float) -> None:
+    got = shares(torch.tensor([3.0, -50.0, 4.0, 3.0]), temperature=temperature)
+    assert got.tolist() == [0, 0, 1, 0]
+
+
+def test_the_highest_chance_never_chooses_what_was_left_out() -> None:
+    logits, highest = torch.tensor([[1.0, 2.0, 1.0, -1e9]]), np.nextafter(1.0, 0)
+    for how in ({"top_k": 2}, {"top_p": 0.5}, {}):
+        chosen = sample_next(logits, torch.tensor([highest]), **how)  # type: ignore[arg-type]
+        assert chosen.item() != 3, how
+
+
+def test_each_row_has_its_own_chance() -> None:
+    logits = torch.zeros(3, 4)
+    assert sample_next(logits, torch.tensor([0.1, 0.3, 0.9])).tolist() == [0, 1, 3]
+
+
+# --- generate ----------------------------------------------------------------------------------
+
+
+def written(model: Any, prompt: list[int], count: int, **how: Any) -> list[list[int]]:
+    """`count` characters after `prompt`, a list for each sample."""
+    steps = islice(generate(model, np.array(prompt, dtype=np.uint8), **how), count)
+    return torch.stack(list(steps), dim=1).tolist()
+
+
+def made(seed: int = 0, **keys: Any) -> GPT:
+    torch.manual_seed(seed)
+    config = {"block_size": 8, "n_layer": 2, "n_head": 2, "n_embd": 16, **keys}
+    model = GPT(ModelConfig(**config), V).eval()
+    model.lm_head.weight.data.mul_(3)  # choices that depend on what was read
+    return model
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_the_right_answer_is_written(use_cache: bool) -> None:
+    model = PlusOne(block_size=4)
+    got = written(model, [2, 3], 9, num_samples=2, use_cache=use_cache)
+    assert got == [[4, 5, 6, 0, 1, 2, 3, 4, 5]] * 2
+
+
+def test_what_the_model_is_shown() -> None:
+    """The end of a long prompt; then, when the context is full, its newer half."""
+    model = PlusOne(block_size=4)
+    written(model, [0, 1, 2, 3, 4, 5], 6, use_cache=False)
+    assert model.seen == [[2, 3, 4, 5], [5, 6], [5, 6, 0], [5, 6, 0, 1], [1, 2], [1, 2, 3]]
+    model = PlusOne(block_size=4)
+    written(model, [0, 1, 2, 3, 4, 5], 6, use_cache=True)
+    assert model.seen == [[2, 3, 4, 5], [5, 6], [0], [1], [1, 2], [3]]
+
+
+def test_a_context_of_one_character() -> None:
+    assert written(PlusOne(block_size=1), [5], 4) == [[6, 0, 1, 2]]
+
+
+KINDS = {
+    "learned": {},
+    "rotary": {"positions": "rotary"},
+    "no layers": {"n_layer": 0},
+    "odd block": {"block_size": 5},
+}
+
+
+@pytest.mark.parametrize("keys", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize("length", [1, 5, 20])
+def test_the_cache_changes_no_character(keys: dict[str, Any], length: int) -> None:
+    model, prompt = made(**keys), [i % V for i in range(length)]
+    cached, plain = (
+        written(model, prompt, 40, num_samples=2, seed=3, use_cache=use) for use in (True, False)
+    )
+    assert cached == plain
+    assert len(set(cached[0])) > 2  # it says something
+
+
+def test_one_sample_is_the_same_row_of_a_batch() -> None:
+    model = made()
+    three = written(model, [1, 2], 30, num_samples=3, seed=5)
+    assert three[:1] == written(model, [1, 2], 30, num_samples=1, seed=5)
+    assert three[:2] == written(model, [1, 2], 30, num_samples=2, seed=5)
+    assert len({tuple(row) for row in three}) == 3
+
+
+def test_the_seed_decides_and_the_global_state_does_not() -> None:
+    model = made()
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = written(model, [1], 300, seed=5)  # longer than what is drawn ahead
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert written(model, [1], 300, seed=5) == first
+    assert written(model, [1], 300, seed=6) != first
+    assert first[0][:44] != first[0][256:]  # the chances do not begin again
+
+
+def test_chances_are_as_likely_as_the_model_says() -> None:
+    """Chi-square: 5,000 characters of a table without memory against its probabilities."""
+    model = made(n_layer=0, positions="none")
+    model.token_embedding.weight.data[:] = model.token_embedding.weight.data[0]
+    probs = model(torch.zeros(1, 1, dtype=torch.long))[0][0, 0].softmax(-1)
+    (row,) = written(model, [0], 5_000, seed=11)
+    expected = probs.detach() * len(row)
+    counts = torch.bincount(torch.tensor(row), minlength=V)
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    assert chi_square < 22.5  # 6 degrees of freedom: passed by all but one seed in a thousand
+
+
+def test_no_gradients_are_kept() -> None:
+    (first,) = islice(generate(made(), np.array([1], dtype=np.uint8)), 1)
+    assert not first.requires_grad
+    assert first.shape == (1,)

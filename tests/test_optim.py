@@ -1,0 +1,231 @@
+"""The learning rate's properties, the groups, and Muon against one matrix at a time."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from gpt.config import ModelConfig, TrainConfig
+from gpt.model import GPT
+from gpt.optim import (
+    Muon,
+    averages_of,
+    lr_at,
+    make_optimizers,
+    orthogonalise,
+    restore_averages,
+    set_lr,
+)
+
+V = 7
+
+# --- the learning rate -------------------------------------------------------------------------
+
+schedules = st.builds(
+    lambda **keys: TrainConfig(**keys),
+    max_steps=st.integers(1, 5000),
+    warmup_steps=st.integers(0, 400),
+    decay=st.sampled_from(["none", "linear", "cosine"]),
+    decay_fraction=st.floats(0, 1),
+)
+
+
+@given(schedules, st.data())
+def test_lr_is_never_zero_and_never_above_the_peak(config: TrainConfig, data: Any) -> None:
+    step = data.draw(st.integers(0, config.max_steps - 1))
+    assert 0 < lr_at(step, config) <= 1
+
+
+@given(schedules)
+def test_lr_rises_in_a_straight_line_to_the_peak(config: TrainConfig) -> None:
+    steps = min(config.warmup_steps, config.max_steps)
+    shares = [lr_at(step, config) for step in range(steps)]
+    slope = 1 / (config.warmup_steps + 1)
+    assert shares == pytest.approx([slope * (step + 1) for step in range(steps)])
+
+
+@given(schedules)
+def test_lr_does_not_jump_when_the_rise_ends(config: TrainConfig) -> None:
+    assume(config.warmup_steps < config.max_steps)
+    assert lr_at(config.warmup_steps, config) == 1
+
+
+@given(schedules)
+def test_lr_never_rises_again(config: TrainConfig) -> None:
+    assume(config.warmup_steps < config.max_steps)
+    steps = range(config.warmup_steps, config.max_steps)
+    shares = [lr_at(step, config) for step in steps]
+    assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 100])
+@pytest.mark.parametrize(
+    ("decay", "quarter", "last"),
+    [("linear", 0.75, 1 / 400), ("cosine", 0.5 + 0.5 * 0.5**0.5, 1.5e-5)],
+)
+def test_lr_plateau_then_fall(decay: Any, quarter: float, last: float, warmup_steps: int) -> None:
+    config = TrainConfig(max_steps=1000, warmup_steps=warmup_steps, decay=decay, decay_fraction=0.4)
+    assert [lr_at(step, config) for step in (warmup_steps, 300, 599, 600)] == [1] * 4
+    assert lr_at(601, config) < 1
+    assert lr_at(700, config) == pytest.approx(quarter)
+    assert lr_at(800, config) == pytest.approx(0.5)
+    assert lr_at(999, config) == pytest.approx(last, rel=0.03)
+
+
+def test_lr_without_a_fall_stays() -> None:
+    config = TrainConfig(max_steps=10, decay="none")
+    assert [lr_at(step, config) for step in range(10)] == [1] * 10
+    assert lr_at(9, config.model_copy(update={"decay": "linear", "decay_fraction": 0.0})) == 1
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine"])
+def test_lr_of_a_very_long_run_is_not_zero(decay: Any) -> None:
+    config = TrainConfig(max_steps=10**12, decay=decay)
+    assert lr_at(10**12 - 1, config) > 0
+
+
+# --- groups ------------------------------------------------------------------------------------
+
+
+def made(**keys: Any) -> GPT:
+    torch.manual_seed(0)
+    config = {"block_size": 8, "n_layer": 2, "n_head": 2, "n_embd": 8, **keys}
+    return GPT(ModelConfig(**config), V)
+
+
+def with_gradients(model: GPT, seed: int = 1) -> GPT:
+    chance = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=chance)
+    return model
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_decay_is_for_matrices_alone(optimizer: Any) -> None:
+    model = made()
+    config = TrainConfig(optimizer=optimizer, weight_decay=0.5)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for part in make_optimizers(model, config):
+        part.step()
+    for name, p in model.named_parameters():
+        inside = optimizer == "muon" and name.startswith("blocks.") and p.ndim == 2
+        rate = config.muon_learning_rate if inside else config.learning_rate
+        kept = 1 - rate * 0.5 if p.ndim == 2 else 1.0
+        torch.testing.assert_close(p.detach(), before[name] * kept, msg=f"{name}: not x {kept}")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_each_weight_has_one_optimizer(optimizer: Any) -> None:
+    model = made()
+    parts = make_optimizers(model, TrainConfig(optimizer=optimizer))
+    owned = [p for part in parts for group in part.param_groups for p in group["params"]]
+    assert sorted(map(id, owned)) == sorted(map(id, model.parameters()))
+    turned = {
+        id(p) for part in parts if isinstance(part, Muon) for p in part.param_groups[0]["params"]
+    }
+    blocks = {id(p) for p in model.blocks.parameters() if p.ndim == 2}
+    assert turned == (blocks if optimizer == "muon" else set())
+
+
+def test_muon_without_a_matrix_is_adamw() -> None:
+    (only,) = make_optimizers(made(n_layer=0), TrainConfig(optimizer="muon"))
+    assert isinstance(only, torch.optim.AdamW)
+
+
+def test_adamw_is_the_formula() -> None:
+    """Kingma & Ba's update with decoupled decay, two steps by hand."""
+    model = with_gradients(made())
+    config = TrainConfig(learning_rate=0.1, beta1=0.8, beta2=0.9, weight_decay=0.3)
+    (adamw,) = make_optimizers(model, config)
+    weight = model.token_embedding.weight
+    expected, g = weight.detach().clone(), weight.grad.clone()
+    mean, square = torch.zeros_like(g), torch.zeros_like(g)
+    for step, share in ((1, 1.0), (2, 0.5)):
+        set_lr([adamw], share)
+        adamw.step()
+        mean, square = 0.8 * mean + 0.2 * g, 0.9 * square + 0.1 * g * g
+        expected *= 1 - 0.1 * share * 0.3
+        away = (square / (1 - 0.9**step)).sqrt() + 1e-8
+        expected -= 0.1 * share * mean / (1 - 0.8**step) / away
+    torch.testing.assert_close(weight.detach(), expected)
+
+
+# --- Muon --------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 12), st.integers(0, 12), st.integers(0, 1000))
+def test_orthogonalise_brings_singular_values_near_one(rows: int, more: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    U, _, Vt = torch.linalg.svd(torch.randn(rows, rows + more), full_matrices=False)
+    spread = torch.rand(rows) * 0.9 + 0.1  # the smallest is a tenth of the largest, at most
+    (result,) = orthogonalise((U * spread @ Vt * 17.0)[None])
+    inner = U.T @ result @ Vt.T  # in the matrix's own directions the result is diagonal
+    assert 0.6 < inner.diagonal().min() <= inner.diagonal().max() < 1.3
+    torch.testing.assert_close(inner, inner.diagonal().diag(), atol=1e-3, rtol=0)
+
+
+def test_orthogonalise_takes_each_matrix_for_itself() -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(3, 4, 6) * torch.tensor([1.0, 50.0, 0.01])[:, None, None]
+    together = orthogonalise(matrices)
+    for matrix, result in zip(matrices, together, strict=True):
+        torch.testing.assert_close(result, orthogonalise(matrix[None])[0])
+    assert orthogonalise(torch.zeros(1, 2, 3)).isfinite().all()
+
+
+def test_muon_is_one_matrix_at_a_time() -> None:
+    """Jordan's update written plainly for one matrix: wide, tall and square ones, three steps."""
+
+    def near_orthogonal(m: Tensor) -> Tensor:
+        if m.shape[0] > m.shape[1]:
+            return near_orthogonal(m.T).T
+        x = m / m.norm()
+        for _ in range(5):
+            s = x @ x.T
+            x = 3.4445 * x - 4.7750 * (s @ x) + 2.0315 * (s @ s @ x)
+        return x
+
+    torch.manual_seed(0)
+    shapes = [(4, 4), (8, 4), (4, 8), (4, 8), (4, 4)]
+    parameters = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    plain = [p.detach().clone() for p in parameters]
+    momentum = [torch.zeros(shape) for shape in shapes]
+    muon = Muon(parameters, lr=0.1, weight_decay=0.2, momentum=0.9)
+    for _ in range(3):
+        for i, p in enumerate(parameters):
+            p.grad = g = torch.randn(p.shape)
+            momentum[i] = 0.9 * momentum[i] + 0.1 * g
+            update = near_orthogonal(0.1 * g + 0.9 * momentum[i])
+            tall = max(1, p.shape[0] / p.shape[1])
+            plain[i] = plain[i] * (1 - 0.1 * 0.2) - 0.1 * math.sqrt(tall) * update
+        muon.step()
+    for p, expected in zip(parameters, plain, strict=True):
+        torch.testing.assert_close(p.detach(), expected, atol=1e-4, rtol=1e-4)
+
+
+# --- what a checkpoint keeps -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_averages_come_back(optimizer: Any) -> None:
+    config = TrainConfig(optimizer=optimizer)
+    model, twin = with_gradients(made()), with_gradients(made())
+    parts, twins = make_optimizers(model, config), make_optimizers(twin, config)
+    for part in parts:
+        part.step()
+    twin.load_state_dict(model.state_dict())
+    kept = {name: tensor.clone() for name, tensor in averages_of(model, parts).items()}
+    restore_averages(twin, twins, kept)
+    for part in parts + twins:
+        part.step()
+    for (name, p), q in zip(model.named_parameters(), twin.parameters(), strict=True):
+        assert torch.equal(p, q), name
+    again = averages_of(model, parts)
+    assert again.keys() == averages_of(twin, twins).keys() == kept.keys()
+    assert all(not torch.equal(again[key], kept[key]) for key in kept)  # a copy, not the same
