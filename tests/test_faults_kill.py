@@ -264,8 +264,9 @@ def shown_after_kills(
     Args:
         delay: seconds that TensorBoard's thread takes to write an event.
     """
-    import torch.utils.tensorboard  # noqa: F401  # once here, not in every child
     from tensorboard.summary.writer.record_writer import RecordWriter
+
+    import gpt.board  # noqa: F401  # once here, not in every child
 
     shop.train_here(shop.fresh(shop.folder / "first"))
     write, clock, run = RecordWriter.write, time.time, shop.folder / "run"
@@ -392,10 +393,10 @@ def test_watching_finds_an_evaluation_that_draws(
 
 
 def without_purge(patch: pytest.MonkeyPatch) -> None:
-    from torch.utils import tensorboard
+    import gpt.board
 
-    writer = tensorboard.SummaryWriter
-    patch.setattr(tensorboard, "SummaryWriter", lambda run, purge_step, **more: writer(run, **more))
+    writer = gpt.board.SummaryWriter
+    patch.setattr(gpt.board, "SummaryWriter", lambda run, purge_step: writer(run))
 
 
 def without_flush(patch: pytest.MonkeyPatch) -> None:
