@@ -163,7 +163,7 @@ class Workshop:
             prepare()
             return run_command(command)
 
-        (self.folder / "output.txt").unlink(missing_ok=True)
+        (self.folder / "output.txt").write_text("")
         return fork(work, self.folder / "output.txt")
 
     def end(self, child: int) -> Ended:
