@@ -1,6 +1,7 @@
 """Write text with a trained model: `python sample.py`, the newest run's best by default."""
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ def main(argv: list[str]) -> int:
     from gpt.checkpoint import find_checkpoint  # torch is imported only once it is needed
     from gpt.writer import write
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the text may hold anything
     checkpoint = find_checkpoint(args.run, lambda line: print(one_line(line), file=sys.stderr))
     write(checkpoint, prompt, args, sys.stdout)
     return Exit.DONE

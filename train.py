@@ -46,7 +46,9 @@ def main(argv: list[str]) -> int:
 
 
 def _resume(run: str, overrides: dict[str, object], exact: bool) -> int:
-    fixed = [key for key in overrides if key.startswith(("model.", "data.", "run."))]
+    fixed = [
+        key for key in overrides if key.startswith(("model.", "data.", "run.", "train.optimizer"))
+    ]
     if fixed:
         what = f"--{fixed[0]} cannot be changed when a run goes on"
         raise Mistake(Exit.USAGE, what, "leave it out, or start a new run with --init-from")

@@ -102,7 +102,7 @@ class Board:
         for layer, traced in enumerate(seen.layers):
             for name, vectors in {"q": traced.q, "k": traced.k, "v": traced.v}.items():
                 self.writer.add_histogram(
-                    f"length/layer {layer + 1}/{name}", vectors.norm(dim=-1), step
+                    f"vectors/layer {layer + 1} length of {name}", vectors.norm(dim=-1), step
                 )
 
 
@@ -126,10 +126,8 @@ def _layout(config: Config) -> dict[str, Any]:
         charts[measure] = {
             f"layer {layer + 1}": [
                 "Multiline",
-                [f"attention/{measure}/uniform"]
-                + [
-                    f"attention/{measure}/{head_name(layer, h)}" for h in range(config.model.n_head)
-                ],
+                [f"per_head/{measure}/uniform"]
+                + [f"per_head/{measure}/{head_name(layer, h)}" for h in range(config.model.n_head)],
             ]
             for layer in range(config.model.n_layer)
         }

@@ -405,6 +405,7 @@ def create_run(config: Config, name: str) -> Path:
         Mistake: with exit code 7 if something lies there already.
     """
     path = Path(config.run.dir or RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{name}").absolute()
+    first = path.name
     with storage.storage_errors(path):
         for attempt in itertools.count(2):
             try:
@@ -413,7 +414,7 @@ def create_run(config: Config, name: str) -> Path:
             except FileExistsError:
                 if config.run.dir:
                     return _unused(path, config.run.dir)
-                path = path.with_name(f"{path.name.removesuffix(f'-{attempt - 1}')}-{attempt}")
+                path = path.with_name(f"{first}-{attempt}")
     raise AssertionError("unreachable")
 
 

@@ -88,12 +88,14 @@ _ADAMW, _MUON = ("step", "exp_avg", "exp_avg_sq"), ("average",)
 def restore_averages(
     model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], averages: dict[str, Tensor]
 ) -> None:
-    """Put back what `averages_of` gave."""
+    """Put back what `averages_of` gave, but for what another optimizer than before has no use."""
     parameters = dict(model.named_parameters())
     owner = {p: o for o in optimizers for group in o.param_groups for p in group["params"]}
     for key, tensor in averages.items():
         name, what = key.split("/")
         parameter = parameters[name]
+        if what not in (_MUON if isinstance(owner[parameter], Muon) else _ADAMW):
+            continue
         device = "cpu" if what == "step" and parameter.device.type == "cpu" else parameter.device
         owner[parameter].state[parameter][what] = tensor.clone().to(device)
 

@@ -99,7 +99,8 @@ def _make_ready(config: Config) -> Corpus:
 
 def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> int:
     storage.replace_file(run / "config.yaml", config.to_yaml().encode())
-    with Monitor(run, config, corpus.tokenizer, start.progress.step) as monitor:
+    step = start.progress.step
+    with storage.storage_errors(run), Monitor(run, config, corpus.tokenizer, step) as monitor:
         trainer = Trainer(config, corpus, run, start, monitor)
         progress = trainer.train()
     place = shown(run)

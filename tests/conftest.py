@@ -50,7 +50,7 @@ def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def text_file(tmp_path: Path) -> Path:
-    """A text to learn from: 1,520 characters, 29 distinct."""
+    """A text to learn from: 1,500 characters, 36 distinct."""
     path = tmp_path / "verse.txt"
     path.write_text(VERSE * 20, encoding="utf-8")
     return path

@@ -38,17 +38,17 @@ def test_scalars_are_the_measures_and_costs_of_each_head(kind):
     roles, costs = head_roles(model, probe), mute_losses(model, VAL[:101])
     head = config.n_head - 1
     for name in MEASURES:
-        assert found[f"attention/{name}/L1H{head + 1}"] == roles[0][head][name].value
-        assert found[f"attention/{name}/uniform"] == roles[0][head][name].uniform
-    assert found[f"attention/mute_loss/L1H{head + 1}"] == float(costs[0, head])
+        assert found[f"per_head/{name}/L1H{head + 1}"] == roles[0][head][name].value
+        assert found[f"per_head/{name}/uniform"] == roles[0][head][name].uniform
+    assert found[f"per_head/mute_loss/L1H{head + 1}"] == float(costs[0, head])
 
 
 def test_what_cannot_be_measured_is_left_out():
     model = build(VARIANTS["gpt"])
     found = head_scalars(model, torch.arange(5), VAL[:0], mute_chars=100)
-    assert "attention/same/L1H1" not in found
-    assert "attention/same/uniform" not in found
-    assert "attention/self/L2H2" in found
+    assert "per_head/same/L1H1" not in found
+    assert "per_head/same/uniform" not in found
+    assert "per_head/self/L2H2" in found
     assert not any("mute" in name for name in found)
     assert not any("mute" in name for name in head_scalars(model, text(), VAL, mute_chars=0))
 
@@ -60,10 +60,10 @@ def test_a_probe_longer_than_a_block_and_known_roles():
     assert in_blocks(probe[:5], T).shape == (1, 5)
     roles = head_roles(model, texts)
     found = head_scalars(model, probe, VAL, mute_chars=0)
-    assert found["attention/distance/L2H1"] == roles[1][0]["distance"].value
+    assert found["per_head/distance/L2H1"] == roles[1][0]["distance"].value
     roles[1][0] = dict(roles[1][0], distance=roles[0][0]["entropy"])
     known = head_scalars(model, probe, VAL, mute_chars=0, roles=roles)
-    assert known["attention/distance/L2H1"] == roles[0][0]["entropy"].value
+    assert known["per_head/distance/L2H1"] == roles[0][0]["entropy"].value
 
 
 def test_watching_changes_nothing():

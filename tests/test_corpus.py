@@ -225,17 +225,35 @@ def test_a_batch_is_rows_of_the_training_text(
     assert np.array_equal(tokens, again[0])
 
 
-def test_batches_differ_by_step_and_seed_and_reach_all_of_the_training_text() -> None:
+def starts_of(made: Corpus, steps: range, seed: int, batch_size: int) -> list[int]:
+    return [
+        start for step in steps for start in made.batch(step, seed, batch_size, 4)[0][:, 0].tolist()
+    ]
+
+
+def test_an_epoch_sees_the_training_text_once() -> None:
+    made = counting(100)  # 70 characters for training: 16 windows of 4 and what is left over
+    epochs = [starts_of(made, range(4 * e, 4 * e + 4), 0, 4) for e in range(20)]
+    for starts in epochs:
+        assert np.diff(sorted(starts)).tolist() == [4] * 15
+    assert len({tuple(np.argsort(starts)) for starts in epochs}) == 20, "an order came twice"
+    assert {min(starts) for starts in epochs} == {0, 1, 2, 3, 4, 5}, "an offset is never used"
+
+
+@given(st.integers(1, 40))
+def test_the_batch_size_cuts_the_same_row_of_windows(batch_size: int) -> None:
+    one_by_one = starts_of(counting(100), range(2 * batch_size), 3, 1)
+    assert starts_of(counting(100), range(2), 3, batch_size) == one_by_one
+
+
+def test_another_seed_is_another_order() -> None:
     made = counting(100)
-    rows = {
-        (step, seed): made.batch(step, seed, 8, 4)[0][:, 0].tolist()
-        for step in range(50)
-        for seed in (0, 1)
-    }
-    assert len({tuple(starts) for starts in rows.values()}) == 100
-    assert {start for starts in rows.values() for start in starts} == {*range(66)}
+    assert starts_of(made, range(4), 0, 4) != starts_of(made, range(4), 1, 4)
+
+
+def test_a_batch_draws_from_no_shared_generator() -> None:
     state = np.random.get_state()[1].tolist()
-    made.batch(0, 0, 8, 4)
+    counting(100).batch(0, 0, 8, 4)
     assert np.random.get_state()[1].tolist() == state
 
 

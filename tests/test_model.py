@@ -425,3 +425,90 @@ def test_dropout_leaves_the_expectation(part: str) -> None:
     out = module.train()(x)
     assert float((out == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
     torch.testing.assert_close(out.mean(0), module.eval()(x[:1])[0], atol=0.03, rtol=0.03)
+
+
+# --- against Hugging Face transformers ---------------------------------------------------------
+
+
+def loaded(theirs: Any, weights: dict[str, Tensor]) -> Any:
+    """Their model with these weights, each of its parameters given once, in evaluation mode."""
+    missing, unexpected = theirs.load_state_dict(weights, strict=False)
+    assert not unexpected
+    assert not {name for name, _ in theirs.named_parameters()} & set(missing)
+    return theirs.eval()
+
+
+@pytest.mark.slow
+def test_the_modern_variant_is_transformers_nanochat() -> None:
+    transformers = pytest.importorskip("transformers")
+    model = made(sized(**MODERN))
+    config = transformers.NanoChatConfig(
+        vocab_size=V, hidden_size=16, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=8,
+        hidden_act="relu2", final_logit_softcapping=15.0, rms_norm_eps=1e-6,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    names = {
+        "attention.query": "self_attn.q_proj",
+        "attention.key": "self_attn.k_proj",
+        "attention.value": "self_attn.v_proj",
+        "attention.projection": "self_attn.o_proj",
+        "feed_forward.up": "mlp.fc1",
+        "feed_forward.projection": "mlp.fc2",
+    }
+    ours = model.state_dict()
+    weights = {
+        "model.embed_tokens.weight": ours["token_embedding.weight"],
+        "lm_head.weight": ours["lm_head.weight"],
+    } | {
+        f"model.layers.{layer}.{theirs}.weight": ours[f"blocks.{layer}.{name}.weight"]
+        for layer in range(2)
+        for name, theirs in names.items()
+    }
+    theirs = loaded(transformers.NanoChatForCausalLM(config), weights)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model(some_tokens())[0], theirs(some_tokens()).logits, atol=1e-4, rtol=1e-4
+        )
+
+
+@pytest.mark.slow
+def test_the_lectures_variant_is_transformers_gpt2() -> None:
+    transformers = pytest.importorskip("transformers")
+    model = made(sized())
+    config = transformers.GPT2Config(
+        vocab_size=V, n_positions=8, n_embd=16, n_layer=2, n_head=4, activation_function="relu",
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, tie_word_embeddings=False,
+    )  # fmt: skip
+    ours = model.state_dict()
+    weights = {
+        "transformer.wte.weight": ours["token_embedding.weight"],
+        "transformer.wpe.weight": ours["position_embedding.weight"],
+        "transformer.ln_f.weight": ours["norm.weight"],
+        "transformer.ln_f.bias": ours["norm.bias"],
+        "lm_head.weight": ours["lm_head.weight"],
+    }
+    for layer in range(2):
+        block = f"blocks.{layer}."
+        qkv = [ours[f"{block}attention.{part}.weight"] for part in ("query", "key", "value")]
+        weights |= {
+            f"transformer.h.{layer}.{name}": tensor
+            for name, tensor in {
+                "ln_1.weight": ours[f"{block}attention_norm.weight"],
+                "ln_1.bias": ours[f"{block}attention_norm.bias"],
+                "ln_2.weight": ours[f"{block}feed_forward_norm.weight"],
+                "ln_2.bias": ours[f"{block}feed_forward_norm.bias"],
+                "attn.c_attn.weight": torch.cat(qkv).T,
+                "attn.c_attn.bias": torch.zeros(3 * 16),
+                "attn.c_proj.weight": ours[f"{block}attention.projection.weight"].T,
+                "attn.c_proj.bias": ours[f"{block}attention.projection.bias"],
+                "mlp.c_fc.weight": ours[f"{block}feed_forward.up.weight"].T,
+                "mlp.c_fc.bias": ours[f"{block}feed_forward.up.bias"],
+                "mlp.c_proj.weight": ours[f"{block}feed_forward.projection.weight"].T,
+                "mlp.c_proj.bias": ours[f"{block}feed_forward.projection.bias"],
+            }.items()
+        }
+    theirs = loaded(transformers.GPT2LMHeadModel(config), weights)
+    with torch.no_grad():
+        expected = theirs(some_tokens()).logits + ours["lm_head.bias"]  # theirs has no bias there
+        torch.testing.assert_close(model(some_tokens())[0], expected, atol=1e-4, rtol=1e-4)

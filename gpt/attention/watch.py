@@ -27,9 +27,9 @@ def head_scalars(
 ) -> dict[str, float]:
     """A flat dictionary of scalars; empty for a model without heads.
 
-    `attention/previous/L1H2` and so on for each of `roles.MEASURES` and each head, and beside them
-    `attention/previous/uniform`, what uniform attention scores on the same text. Then
-    `attention/mute_loss/L1H2`: nats a character that switching the head off costs on the first
+    `per_head/previous/L1H2` and so on for each of `roles.MEASURES` and each head, and beside them
+    `per_head/previous/uniform`, what uniform attention scores on the same text. Then
+    `per_head/mute_loss/L1H2`: nats a character that switching the head off costs on the first
     `mute_chars` characters of val_ids. What a text has no place to measure is left out.
 
     Args:
@@ -45,15 +45,15 @@ def head_scalars(
     found = {}
     roles = roles or head_roles(model, in_blocks(probe, model.config.block_size))
     for name in MEASURES:
-        found[f"attention/{name}/uniform"] = roles[0][0][name].uniform
+        found[f"per_head/{name}/uniform"] = roles[0][0][name].uniform
         for layer, heads in enumerate(roles):
             for head, measured in enumerate(heads):
-                found[f"attention/{name}/{head_name(layer, head)}"] = measured[name].value
+                found[f"per_head/{name}/{head_name(layer, head)}"] = measured[name].value
     ids = val_ids[: mute_chars + 1]
     if mute_chars and len(ids) > 1:
         for layer, costs in enumerate(mute_losses(model, ids).tolist()):
             for head, cost in enumerate(costs):
-                found[f"attention/mute_loss/{head_name(layer, head)}"] = cost
+                found[f"per_head/mute_loss/{head_name(layer, head)}"] = cost
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 

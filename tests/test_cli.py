@@ -1,0 +1,187 @@
+"""Flags, and how mistakes leave a command."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sample
+import train
+from gpt.cli import Parser, add_config_flags, number, overrides_of
+from gpt.config import PROJECT, Config, fields
+from gpt.errors import Exit, Mistake, as_mistake, one_line, run_command
+
+DEFAULTS = Config().model_dump()
+
+
+def flags(*argv: str) -> dict[str, object]:
+    """The overrides that `argv` stands for."""
+    parser = Parser(prog="train.py")
+    add_config_flags(parser)
+    return overrides_of(parser.parse_all([*argv]))
+
+
+# --- flags -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", fields())
+def test_every_key_is_a_flag_with_meaning_and_default(
+    key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    field = fields()[key]
+    assert f"--{key} X" in said
+    assert field.description
+    assert " ".join(field.description.split()) in said
+    assert f"[{' '.join(repr(field.default).split())}]" in said
+
+
+def test_flags_are_read_as_the_files_are() -> None:
+    assert flags("--train.learning_rate", "1e-4", "--train.max_steps=3e4") == {
+        "train.learning_rate": 1e-4,
+        "train.max_steps": 3e4,
+    }
+    assert flags("--model.bias", "false") == {"model.bias": False}
+    assert flags("--train.target_val_loss", "null") == {"train.target_val_loss": None}
+    assert flags("--device", "cpu") == flags("--train.device", "cpu") == {"train.device": "cpu"}
+    assert flags() == {}
+
+
+def test_texts_are_taken_as_they_are() -> None:
+    assert flags("--data.text", "a=b.txt") == {"data.text": "a=b.txt"}
+    assert flags("--data.text", "1e5", "2") == {"data.text": ["1e5", "2"]}
+    assert flags("--run.dir=x=y: [") == {"run.dir": "x=y: ["}
+    assert flags("--log.sample_prompt", "true") == {"log.sample_prompt": "true"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "what", "fix"),
+    [
+        (["--train.max_step", "3"], "unknown argument --train.max_step", "--train.max_steps?"),
+        (["--train.max_step=3"], "unknown argument --train.max_step=3", "--train.max_steps?"),
+        (["--train.max"], "unknown argument --train.max", "mean --"),  # no abbreviations
+        (["tiny.yaml"], "unknown argument tiny.yaml", "--help"),
+        (["--train.seed"], "argument --train.seed: expected one argument", "--help"),
+    ],
+)
+def test_a_flag_that_is_not_there(argv: list[str], what: str, fix: str) -> None:
+    with pytest.raises(Mistake) as caught:
+        flags(*argv)
+    assert (caught.value.exit_code, caught.value.what) == (Exit.USAGE, what)
+    assert fix in caught.value.fix
+
+
+@given(st.floats(0, 1))
+def test_numbers_within_bounds(value: float) -> None:
+    assert number(float, 0, 1)(str(value)) == value
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.1", "nan", "inf", "-inf"])
+def test_numbers_out_of_bounds(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="at least 0 and at most 1"):
+        number(float, 0, 1)(text)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--top-p", "2"], ["--temperature", "-1"], ["--temperature", "nan"], ["--seed", "1.5"],
+     ["--num-samples", "0"], ["--max-new-chars", "-1"], ["--top-k", "-1"], ["--unknown", "x"],
+     ["--prompt", "a", "--prompt-file", "b"], ["--seed", "9223372036854775808"]],
+)  # fmt: skip
+def test_usage_mistakes_of_sample(argv: list[str]) -> None:
+    with pytest.raises(Mistake) as caught:
+        sample.main(argv)
+    assert caught.value.exit_code == Exit.USAGE
+    assert f"argument {argv[-2]}: " in caught.value.what
+
+
+# --- how a mistake leaves a command ------------------------------------------------------------
+
+
+def leaving(main: object, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["x.py", *argv])
+    return run_command(main)  # type: ignore[arg-type]
+
+
+def raising(problem: BaseException) -> object:
+    def main(_: list[str]) -> int:
+        raise problem
+
+    return main
+
+
+def test_all_mistakes_are_printed_in_pairs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = Mistake(Exit.USAGE, "two\nlines", "tab\there")
+    first = Mistake(Exit.CORPUS, "one", "so", [second])
+    assert leaving(raising(first), [], monkeypatch) == Exit.CORPUS == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "error: one\nfix: so\nerror: two\\nlines\nfix: tab\\there\n"
+
+
+@pytest.mark.parametrize(
+    ("problem", "code"),
+    [(ValueError("x"), 1), (OSError(28, "No space left"), 5), (KeyboardInterrupt(), 130)],
+)
+def test_exit_codes(
+    problem: BaseException,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert leaving(raising(problem), [], monkeypatch) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert leaving(raising(ValueError("x")), ["--debug"], monkeypatch) == Exit.BUG
+    assert "Traceback" in capsys.readouterr().err
+
+
+@given(st.text(st.characters()))
+def test_one_line_is_one_printable_line(text: str) -> None:
+    line = one_line(text)
+    assert line.isprintable()
+    assert line == text or not text.isprintable()
+    assert as_mistake(ValueError(text)).lines().count("\n") == 1
+
+
+# --- torch is imported only once it is needed --------------------------------------------------
+
+QUIET = """
+import sys
+import train, sample
+from gpt.errors import Mistake
+for main, argv in (
+    (train.main, ["--help"]), (sample.main, ["--help"]), (train.main, ["--print-config"]),
+    (train.main, ["--config", "nowhere.yaml"]), (train.main, ["--model.n_head", "7"]),
+    (train.main, ["--nonsense"]), (sample.main, ["--top-k", "x"]),
+    (train.main, ["--resume", "x", "--model.n_layer", "3"]),
+):
+    try:
+        main(argv)
+    except (Mistake, SystemExit):
+        pass
+    heavy = {"torch", "tensorboard", "matplotlib"} & set(sys.modules)
+    assert not heavy, f"{argv} imported {heavy}"
+"""
+
+
+def test_help_and_config_mistakes_do_not_import_torch(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", QUIET]
+    done = subprocess.run(
+        command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,404 @@
+"""The loop: the same bytes however a run is cut, watched or cut into pieces; and how it ends."""
+
+import json
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gpt.checkpoint import Checkpoint, checkpoints_of, load_best, load_checkpoint, load_last
+from gpt.cli import overridden
+from gpt.config import Config
+from gpt.corpus import load_corpus
+from gpt.errors import Exit, Mistake
+from gpt.evaluate import exact_loss
+from gpt.model import GPT
+from gpt.monitor import Monitor
+from gpt.optim import lr_at
+from gpt.run import resume, train_new
+from gpt.trainer import mixed
+
+
+def ignore(line: str) -> None:
+    """What `say` is where nothing need be said."""
+
+
+def last(run: Path) -> Checkpoint:
+    return load_last(run, ignore)
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+class Trained:
+    """Trains runs of a base config, each in a directory of its own."""
+
+    def __init__(self, base: Config, folder: Path):
+        self.base, self.folder, self.count = base, folder, 0
+
+    def __call__(self, init_from: Checkpoint | None = None, **keys: Any) -> Path:
+        self.count += 1
+        run = self.folder / f"run-{self.count}"
+        overrides = {key.replace("__", "."): value for key, value in keys.items()}
+        self.code = train_new(
+            overridden(self.base, {**overrides, "run.dir": str(run)}), "toy", init_from
+        )
+        return run
+
+
+@pytest.fixture
+def trained(toy_config: Config, tmp_path: Path) -> Trained:
+    return Trained(toy_config, tmp_path)
+
+
+def go_on(run: Path, **keys: Any) -> int:
+    overrides = {key.replace("__", "."): value for key, value in keys.items()}
+    return resume(run, partial(overridden, overrides=overrides))
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
+    """Let a signal arrive in the next session during `step` (counted from 1), once."""
+    advance = Monitor.advance
+
+    def then_signal(self: Monitor) -> None:
+        advance(self)
+        if self.bar.n == step or (self.bar.disable and self.steps_seen() == step):
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Monitor, "advance", then_signal)
+    seen = iter(range(1, 10**6))
+    monkeypatch.setattr(Monitor, "steps_seen", lambda self: next(seen), raising=False)
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert not different
+
+
+SORTS: dict[str, dict[str, Any]] = {
+    "adamw": {},
+    "muon": {"train__optimizer": "muon", "train__weight_decay": 0.1},
+    "dropout": {"model__dropout": 0.3},
+    "accumulation": {"train__accumulate": 2, "model__dropout": 0.3},
+    "schedule": {"train__warmup_steps": 2, "train__decay": "cosine", "train__grad_clip": 0},
+}
+each_sort = pytest.mark.parametrize("keys", SORTS.values(), ids=SORTS.keys())
+
+# --- the same bytes ----------------------------------------------------------------------------
+
+
+@each_sort
+def test_the_same_seed_gives_the_same_weights(trained: Trained, keys: dict[str, Any]) -> None:
+    one, other = last(trained(**keys)), last(trained(**keys))
+    assert_same(one.weights, other.weights)
+    assert_same(one.averages, other.averages)
+
+
+def test_another_seed_gives_other_weights(trained: Trained) -> None:
+    one, other = last(trained()).weights, last(trained(train__seed=2)).weights
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@each_sort
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_a_run_cut_at_any_step_is_the_undisturbed_run(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], step: int
+) -> None:
+    whole = trained(**keys)
+    with monkeypatch.context() as patch:
+        stop_at(patch, step)
+        cut = trained(**keys)
+    assert trained.code == Exit.SIGTERM
+    assert last(cut).progress.step == step
+    assert go_on(cut) == Exit.DONE
+    ours, theirs = last(cut), last(whole)
+    assert_same(ours.weights, theirs.weights)
+    assert_same(ours.averages, theirs.averages)
+    timed = ("elapsed_seconds", "chars_per_second")
+    for row, other in zip(rows(cut), rows(whole), strict=True):
+        assert {k: v for k, v in row.items() if k not in timed} == {
+            k: v for k, v in other.items() if k not in timed
+        }
+
+
+def test_a_resumed_run_goes_on_from_a_logged_half(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean training loss of a row covers its steps, also those of the session before."""
+    whole = trained(log__log_every=4)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2)
+        cut = trained(log__log_every=4)
+    go_on(cut)
+    assert [r["train_loss"] for r in rows(cut)] == [r["train_loss"] for r in rows(whole)]
+
+
+@pytest.mark.parametrize(
+    "watching",
+    [
+        {"log__eval_every": 1, "log__save_every": 1},
+        {"log__eval_every": 100, "log__save_every": 100, "log__log_every": 100},
+        {"log__keep": 0, "log__save_every": 2},
+        {"log__tensorboard": True, "log__sample_chars": 20, "log__eval_every": 1},
+        {"train__patience": 100, "train__target_val_loss": 0.001},
+    ],
+    ids=["often", "seldom", "keep all", "tensorboard", "waiting"],
+)
+def test_watching_changes_nothing(trained: Trained, watching: dict[str, Any]) -> None:
+    plain, watched = last(trained(model__dropout=0.3)), trained(model__dropout=0.3, **watching)
+    assert_same(last(watched).weights, plain.weights)
+    assert_same(last(watched).averages, plain.averages)
+
+
+def test_pieces_of_a_batch_are_the_batch(trained: Trained) -> None:
+    whole = last(trained(train__optimizer="adamw"))
+    for pieces in (2, 4):
+        cut = last(trained(train__accumulate=pieces))
+        for name, weight in whole.weights.items():
+            torch.testing.assert_close(cut.weights[name], weight, atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_a_step_is_what_it_should_be(trained: Trained, toy_config: Config) -> None:
+    """Two steps of AdamW by torch's own loop, with the config's clip and learning rate."""
+    keys = {"train__max_steps": 2, "train__weight_decay": 0.1, "train__grad_clip": 0.2}
+    run = trained(**keys, train__learning_rate=0.01)
+    config = last(run).config
+    corpus = load_corpus(config, ignore)
+    torch.manual_seed(config.train.seed)
+    model = GPT(config.model, len(corpus.tokenizer))
+    groups = [[p for p in model.parameters() if (p.ndim == 2) is m] for m in (True, False)]
+    adamw = torch.optim.AdamW(
+        [{"params": groups[0]}, {"params": groups[1], "weight_decay": 0.0}],
+        betas=(config.train.beta1, config.train.beta2),
+        weight_decay=0.1,
+    )
+    losses, norms = [], []
+    for step in range(2):
+        arrays = corpus.batch(step, config.train.seed, 4, 8)
+        loss = model(*map(torch.from_numpy, arrays))[1]
+        loss.backward()
+        squares = sum(p.grad.square().sum() for p in model.parameters())
+        norms.append(squares.sqrt().item())
+        for group in adamw.param_groups:
+            group["lr"] = 0.01 * lr_at(step, config.train)
+        for p in model.parameters():
+            p.grad *= min(1, 0.2 / norms[-1])
+        adamw.step()
+        adamw.zero_grad()
+        losses.append(loss.item())
+    for name, weight in last(run).weights.items():
+        torch.testing.assert_close(weight, model.state_dict()[name], atol=1e-5, rtol=1e-4, msg=name)
+    assert [row["train_loss"] for row in rows(run)] == pytest.approx(losses, rel=1e-5)
+    assert [row["grad_norm"] for row in rows(run)] == pytest.approx(norms, rel=1e-4)
+    assert [row["lr"] for row in rows(run)] == pytest.approx([0.01, 0.005])
+    assert rows(run)[-1]["val_loss"] == pytest.approx(exact_loss(model, corpus.val_ids), abs=1e-4)
+
+
+def test_it_learns(trained: Trained) -> None:
+    keys = {"train__max_steps": 120, "train__learning_rate": 0.01, "log__eval_every": 40}
+    run = trained(**keys, log__save_every=120)
+    losses = [row["val_loss"] for row in rows(run) if "val_loss" in row]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 2 < losses[0]
+
+
+def test_near_seeds_and_steps_give_unrelated_seeds() -> None:
+    seeds = {mixed(seed, step) for seed in range(30) for step in range(30)}
+    assert len(seeds) == 900
+    assert all(0 <= seed < 2**64 for seed in seeds)
+
+
+# --- how a run ends ----------------------------------------------------------------------------
+
+
+def test_rows_and_checkpoints_come_when_they_are_due(trained: Trained) -> None:
+    every = {"log__log_every": 2, "log__eval_every": 3, "log__save_every": 5, "log__keep": 0}
+    run = trained(train__max_steps=7, **every)
+    assert [row["step"] for row in rows(run)] == [2, 3, 4, 6, 7]
+    assert [row["step"] for row in rows(run) if "val_loss" in row] == [3, 6, 7]
+    saved = {int(path.name[5:]) for path in checkpoints_of(run)}
+    assert {5, 7} <= saved
+    best = min((row for row in rows(run) if "val_loss" in row), key=lambda row: row["val_loss"])
+    progress = last(run).progress
+    assert (progress.best_step, progress.best_val_loss) == (best["step"], best["val_loss"])
+    assert best["step"] in saved
+
+
+@pytest.mark.parametrize("keys", [{}, {"log__eval_every": 1}])
+def test_no_steps_leave_the_first_weights(trained: Trained, keys: dict[str, Any]) -> None:
+    run = trained(train__max_steps=0, **keys)
+    config = last(run).config
+    torch.manual_seed(config.train.seed)
+    assert_same(last(run).weights, GPT(config.model, len(last(run).tokenizer)).state_dict())
+    assert last(run).progress.step == 0
+    assert go_on(run) == Exit.DONE
+
+
+def test_it_stops_as_soon_as_the_target_is_reached(trained: Trained) -> None:
+    keys = {"log__eval_every": 2, "train__learning_rate": 0.01, "train__max_steps": 20}
+    losses = {row["step"]: row["val_loss"] for row in rows(trained(**keys)) if "val_loss" in row}
+    reached = trained(**keys, train__target_val_loss=losses[6])
+    assert last(reached).progress.step == 6
+    assert trained.code == Exit.DONE
+    assert go_on(reached) == Exit.DONE  # there is nothing left to do
+    assert last(reached).progress.step == 6
+
+
+def test_it_stops_when_nothing_got_better(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([3.0, 2.5, 2.6, 2.5, 9.0, 9.0])
+    monkeypatch.setattr("gpt.trainer.exact_loss", lambda model, ids: next(losses))
+    run = trained(log__eval_every=1, train__patience=2, train__max_steps=6)
+    progress = last(run).progress
+    assert (progress.step, progress.best_step, progress.best_val_loss) == (4, 2, 2.5)
+    assert load_best(run, ignore).progress.step == 2
+
+
+def test_patience_begins_anew_with_each_better_one(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([3.0, 3.1, 2.9, 2.95, 2.8, 2.85])
+    monkeypatch.setattr("gpt.trainer.exact_loss", lambda model, ids: next(losses))
+    assert last(trained(log__eval_every=1, train__patience=2)).progress.step == 6
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(log__save_every=1, log__keep=0)
+    batch = GPT.forward
+    calls = iter(range(1, 10**6))
+
+    def poisoned(self: GPT, *args: Any, **keys: Any) -> Any:
+        logits, loss = batch(self, *args, **keys)
+        return logits, loss * float("nan") if self.training and next(calls) == 5 else loss
+
+    monkeypatch.setattr(GPT, "forward", poisoned)
+    with pytest.raises(Mistake, match="not finite: the loss in step 5") as caught:
+        trained(log__save_every=100)
+    assert caught.value.exit_code == Exit.NUMERIC
+    saved = last(trained.folder / "run-2")
+    assert saved.progress.step == 3  # the last evaluation's
+    undisturbed = {p.name: p for p in checkpoints_of(whole)}["step-000003"]
+    assert_same(saved.weights, load_checkpoint(undisturbed).weights)
+    assert "step 3" in caught.value.fix
+
+
+def test_a_loss_that_is_not_finite_is_never_the_best(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([float("nan"), 3.0])
+    monkeypatch.setattr("gpt.trainer.exact_loss", lambda model, ids: next(losses))
+    with pytest.raises(Mistake, match="not finite: val loss after step 3") as caught:
+        trained()
+    assert caught.value.exit_code == Exit.NUMERIC
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_after_the_step_with_a_checkpoint(
+    trained: Trained,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    number: int,
+    code: int,
+) -> None:
+    before = signal.getsignal(number)
+    stop_at(monkeypatch, 2, number)
+    run = trained()
+    assert trained.code == code
+    assert last(run).progress.step == 2
+    err = capfd.readouterr().err
+    assert "stopping after this step" in err
+    assert f"--resume {run}" in err
+    assert signal.getsignal(number) == before
+
+
+# --- going on, with changes --------------------------------------------------------------------
+
+
+def test_more_steps_for_a_run_that_has_ended(trained: Trained) -> None:
+    run = trained()
+    assert go_on(run, train__max_steps=9) == Exit.DONE
+    assert last(run).progress.step == 9
+    assert [row["step"] for row in rows(run)] == [*range(1, 10)]
+    assert last(run).config.train.max_steps == 9
+
+
+def test_what_differs_is_said(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained()
+    capsys.readouterr()
+    go_on(run, train__max_steps=7)
+    assert "not bit for bit" not in capsys.readouterr().err
+    go_on(run, train__max_steps=8, train__threads=2)
+    torch.set_num_threads(1)
+    assert "not bit for bit the undisturbed run: threads 1 -> 2" in capsys.readouterr().err
+
+
+def test_another_optimizer_begins_its_averages_anew(trained: Trained) -> None:
+    for first, second in (("adamw", "muon"), ("muon", "adamw")):
+        run = trained(train__optimizer=first)
+        assert go_on(run, train__optimizer=second, train__max_steps=8) == Exit.DONE
+        kinds = {key.rpartition("/")[2] for key in last(run).averages}
+        assert ("average" in kinds) is (second == "muon")
+        assert go_on(run, train__max_steps=9) == Exit.DONE
+
+
+def test_a_text_with_other_characters_is_refused(trained: Trained, text_file: Path) -> None:
+    run = trained()
+    text_file.write_text(text_file.read_text() + "€")
+    with pytest.raises(Mistake, match="another alphabet") as caught:
+        go_on(run)
+    assert caught.value.exit_code == Exit.CORPUS
+
+
+# --- fine-tuning -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.parametrize("bigram", [False, True])
+def test_fine_tuning_keeps_the_rows_of_the_characters_both_know(
+    trained: Trained, tmp_path: Path, bigram: bool, steps: int
+) -> None:
+    table = {"n_embd": 0, "n_layer": 0, "positions": "none", "norm": "none"}
+    origin = last(trained(**{f"model__{key}": table[key] for key in table if bigram}))
+    other = tmp_path / "other.txt"
+    other.write_text("zyx JULIET: yonder éé breaks?\n" * 20)
+    run = trained(origin, data__text=str(other), train__max_steps=0)
+    tuned = last(run)
+    assert tuned.config.model == origin.config.model
+    old, new = origin.tokenizer.alphabet, tuned.tokenizer.alphabet
+    assert "é" in new
+    assert "é" not in old
+    for name, tensor in tuned.weights.items():
+        before = origin.weights[name]
+        if bigram or name.startswith(("token_embedding", "lm_head")):
+            for c in set(old) & set(new):
+                row, was = tensor[new.index(c)], before[old.index(c)]
+                if bigram:
+                    both = sorted(set(old) & set(new))
+                    row, was = row[[new.index(d) for d in both]], was[[old.index(d) for d in both]]
+                assert torch.equal(row, was), (name, c)
+        else:
+            assert torch.equal(tensor, before), name
+        assert tensor.isfinite().all()
+    if steps:
+        assert last(trained(origin, data__text=str(other), train__max_steps=3)).progress.step == 3
+
+
+def test_fine_tuning_on_the_same_text_begins_where_the_origin_ended(trained: Trained) -> None:
+    origin = last(trained())
+    assert_same(last(trained(origin, train__max_steps=0)).weights, origin.weights)
+    tuned = last(trained(origin, model__dropout=0.2, train__max_steps=1))
+    assert tuned.config.model.dropout == 0.2
+    assert np.isfinite(tuned.progress.best_val_loss or np.nan)
