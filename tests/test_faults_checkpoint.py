@@ -213,8 +213,6 @@ def test_a_missing_path_lists_what_there_is(path: Path, monkeypatch: pytest.Monk
 
 # --- checkpoints by strangers, each file consistent with the manifest ---------------------------
 
-BOMB = "safetensors import must not run"
-
 
 class RunsACommand:
     def __reduce__(self) -> tuple[Any, ...]:
@@ -377,3 +375,25 @@ def test_a_checkpoint_of_format_1_always_loads() -> None:
     logits, _ = checkpoint.make_model()(torch.tensor([[0, 1, 2, 3]]))
     expected = json.loads((GOLDEN / "logits.json").read_text())
     torch.testing.assert_close(logits[0, -1], torch.tensor(expected))
+
+
+def test_a_resumed_run_writes_in_its_own_directory_alone(tmp_path: Path) -> None:
+    """Though its config names another one."""
+    shop, run = Workshop(tmp_path), tmp_path / "theirs"
+    shop.train_here(shop.fresh(tmp_path / "run"))
+    (tmp_path / "run").rename(run)
+    path = gpt.checkpoint.checkpoints_of(run)[-1]
+    edited("config.json", lambda config: config | {"run": {"dir": str(tmp_path / "other")}})(path)
+    seal(path)
+    before = {item for item in tmp_path.rglob("*") if run not in item.parents}
+    assert shop.train_here(["--resume", str(run), "--train.max_steps", "5"]).code == 0
+    assert {item for item in tmp_path.rglob("*") if run not in item.parents} == before
+
+
+def test_a_pickle_of_torch_is_no_checkpoint(path: Path) -> None:
+    torch.save({"model": RunsACommand()}, path / "model.pt")
+    assert "model.pt" in refusal(path)
+    (path / "model.pt").rename(path / "model.safetensors")
+    seal(path)
+    assert "model.safetensors" in refusal(path)
+    assert not Path("pwned").exists()
