@@ -143,10 +143,12 @@ def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, 
     start, chance = (_real if real else _forked), random.Random(seed)
     warm_up(folder)
     fresh = ["--config", str(folder / "toy.yaml"), "--run.dir"]
-    began = time.perf_counter()
-    run = folder / "run"
-    assert wait_for(start([*fresh, str(run)], folder)) == 0, (folder / "output.txt").read_text()
-    length = time.perf_counter() - began
+    run, length = folder / "run", float("inf")
+    for _ in range(3):  # the quickest, lest most kills come too late
+        shutil.rmtree(run, ignore_errors=True)
+        began = time.perf_counter()
+        assert wait_for(start([*fresh, str(run)], folder)) == 0, (folder / "output.txt").read_text()
+        length = min(length, time.perf_counter() - began)
     undisturbed = outcome(run)
     landed, runs = 0, 0
     wrong: list[str] = []

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torture
 from faults import Ended, System, Workshop, changed, die, outcome, whole_checkpoints
 
 import gpt.checkpoint
@@ -296,6 +297,23 @@ def test_each_step_is_shown_once(
     long_shop: Workshop, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, ...]
 ) -> None:
     assert shown_after_kills(long_shop, monkeypatch, *where) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_run_can_be_resumed(shop: Workshop, capfd: pytest.CaptureFixture[str]) -> None:
+    run = shop.folder / "run"
+    shop.train_here(shop.fresh(run, "--log.tensorboard", "true"))
+    left, weights = outcome(run), final_weights(run)
+    ended = shop.train_here(["--resume", str(run), "--exact"])
+    assert ended.code == 0
+    assert "warning" not in ended.output + capfd.readouterr().out
+    assert (changed(run, left), final_weights(run)) == ([], weights)
+
+
+def test_torture_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert torture.main(["--kills", "3"]) == 0
+    line = capsys.readouterr().out
+    assert line.startswith("torture: 3 kills of forked children")
+    assert line.endswith("0 differences\n")
 
 
 # --- mutants: each of these faults, put into the code, is found by the checks above -------------
