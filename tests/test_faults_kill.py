@@ -12,8 +12,16 @@ from typing import Any
 
 import pytest
 import torch
-import torture
-from faults import Ended, System, Workshop, changed, die, outcome, whole_checkpoints
+from faults import (
+    Ended,
+    System,
+    Workshop,
+    changed,
+    die,
+    outcome,
+    torture_command,
+    whole_checkpoints,
+)
 
 import gpt.checkpoint
 import gpt.model
@@ -310,7 +318,7 @@ def test_a_finished_run_can_be_resumed(shop: Workshop, capfd: pytest.CaptureFixt
 
 
 def test_torture_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert torture.main(["--kills", "3"]) == 0
+    assert torture_command.main(["--kills", "3"]) == 0
     line = capsys.readouterr().out
     assert line.startswith("torture: 3 kills of forked children")
     assert line.endswith("0 differences\n")
