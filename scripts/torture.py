@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -79,6 +80,9 @@ def fork(work: Callable[[], int], output: Path) -> int:
         return child
     code: Any = 1
     try:
+        from tqdm import tqdm
+
+        tqdm.set_lock(threading.RLock())  # its own is shared by forks, and may die held
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)

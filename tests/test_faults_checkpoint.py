@@ -76,7 +76,7 @@ def seal(path: Path, **changes: Any) -> None:
     body["files"] = {
         name: gpt.checkpoint._fingerprint((path / name).read_bytes()) for name in names
     }
-    body.pop("seal")
+    body.pop("seal", None)
     (path / "manifest.json").write_bytes(gpt.checkpoint._sealed(body))
 
 
