@@ -5,13 +5,12 @@ import io
 import sys
 from pathlib import Path
 
-from gpt.cli import Parser, number
-from gpt.errors import Exit, Mistake, run_command
+from gpt.errors import Exit, Mistake, one_line, run_command
 
 
 def main(argv: list[str]) -> int:
     """Print the prompt and what the model writes after it."""
-    args = _parser().parse_all(argv)
+    args = _arguments(argv)
     prompt = _prompt(args)
 
     from gpt.checkpoint import find_checkpoint  # torch is imported only once it is needed
@@ -19,12 +18,14 @@ def main(argv: list[str]) -> int:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the text may hold anything
-    checkpoint = find_checkpoint(args.run, lambda line: print(line, file=sys.stderr))
+    checkpoint = find_checkpoint(args.run, lambda line: print(one_line(line), file=sys.stderr))
     write(checkpoint, prompt, args, sys.stdout)
     return Exit.DONE
 
 
-def _parser() -> Parser:
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    from gpt.cli import Parser, number  # here a Ctrl-C is answered with a line already
+
     parser = Parser(prog="sample.py", description=__doc__)
     add = parser.add_argument
     add("--run", help="a run, or one of its checkpoints [the newest run's best]")
@@ -43,7 +44,7 @@ def _parser() -> Parser:
     add("--top-p", metavar="P", type=number(float, 0, 1), default=1.0,
         help="only the likeliest that together have probability P [1]")  # fmt: skip
     add("--device", default="auto", help="auto | cpu | cuda | cuda:N | mps [auto]")
-    return parser
+    return parser.parse_all(argv)
 
 
 def _prompt(args: argparse.Namespace) -> str:

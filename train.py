@@ -4,12 +4,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from gpt.cli import Parser, add_config_flags, find_config, load_config, overridden, overrides_of
 from gpt.errors import Exit, Mistake, run_command
 
 
 def main(argv: list[str]) -> int:
     """Read the config, then train a new run or go on with one."""
+    # imported here, where a Ctrl-C is answered with a line already
+    from gpt.cli import Parser, add_config_flags, find_config, load_config, overrides_of
+
     usage = "train.py [--config NAME | --resume RUN] [--SECTION.KEY VALUE ...]"
     parser = Parser(prog="train.py", usage=usage, description=__doc__)
     parser.add_argument(
@@ -44,11 +46,14 @@ def main(argv: list[str]) -> int:
 
 
 def _resume(run: str, overrides: dict[str, object], exact: bool) -> int:
-    fixed = [key for key in overrides if key.startswith(("model.", "data.", "run."))]
+    fixed = [
+        key for key in overrides if key.startswith(("model.", "data.", "run.", "train.optimizer"))
+    ]
     if fixed:
         what = f"--{fixed[0]} cannot be changed when a run goes on"
         raise Mistake(Exit.USAGE, what, "leave it out, or start a new run with --init-from")
 
+    from gpt.cli import overridden
     from gpt.run import resume
 
     return resume(Path(run), partial(overridden, overrides=overrides), exact)

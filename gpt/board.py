@@ -10,6 +10,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from gpt import storage
 from gpt.attention.figures import figure_image, layer_figure
 from gpt.attention.roles import MEASURES, Roles, head_roles, role_in_words
 from gpt.attention.trace import Trace, head_name, trace
@@ -82,6 +83,7 @@ class Board:
 
     def embeddings(self, model: GPT, step: int) -> None:
         """The characters' and positions' vectors, for the projector."""
+        storage.remove(self.run / f"{step:05d}")  # torch writes there; a kill may have come between
         tables = {"characters": embedding_table(model, self.tokenizer)}
         positions = position_embedding_table(model)
         if positions:

@@ -18,7 +18,7 @@ import math
 import re
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -358,16 +358,12 @@ def find_checkpoint(name: str | None, say: Callable[[str], None]) -> Checkpoint:
 
 
 def newest_run() -> Path:
-    """The run whose newest checkpoint is the youngest."""
-    ages: dict[Path, float] = {}
-    for run in RUNS.glob("*"):
-        for path in checkpoints_of(run)[-1:]:
-            with suppress(FileNotFoundError):  # a training deletes old ones meanwhile
-                ages[run] = path.stat().st_mtime
-    if not ages:
+    """The run that saved last."""
+    runs = [path for path in RUNS.glob("*") if checkpoints_of(path)]
+    if not runs:
         fix = "train one first: python train.py --config tiny.yaml"
         raise Mistake(Exit.CHECKPOINT, f"no run with a checkpoint in {RUNS}", fix)
-    return max(ages, key=ages.__getitem__)
+    return max(runs, key=lambda run: (run / "checkpoints").stat().st_mtime)
 
 
 def known_runs() -> str:

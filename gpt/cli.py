@@ -50,6 +50,8 @@ class _Document:
         self.mistakes: list[Mistake] = []
         self.values: Any = None
         try:
+            if text.count("[") + text.count("{") > 500:
+                raise RecursionError  # PyYAML's time grows with the square of their depth
             loader = _Loader(text)
             node = loader.get_single_node()
             self.values = self._build(loader, node, "") if node else None

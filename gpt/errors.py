@@ -5,6 +5,7 @@ fix: did you mean model.n_layer?
 """
 
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -49,20 +50,36 @@ def run_command(main: Callable[[list[str]], int]) -> int:
     """Run `main(argv)` and turn whatever it raises into the contract's lines and exit code."""
     argv = sys.argv[1:]
     threading.excepthook = lambda _: None  # a writer's thread hands its failure to the main one
+    interrupted = _note_interrupts()
     try:
         try:
             return main(argv)
         finally:
             _flush_stdout()
-    except Exception as problem:
+    except (Exception, KeyboardInterrupt) as problem:
         if "--debug" in argv:
             traceback.print_exc()
+        if isinstance(problem, KeyboardInterrupt) or (
+            interrupted and not isinstance(problem, Mistake)
+        ):
+            print("stopped", file=sys.stderr)
+            return Exit.SIGINT
         mistake = as_mistake(problem)
         print(mistake.lines(), file=sys.stderr)
         return mistake.exit_code
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return Exit.SIGINT
+
+
+def _note_interrupts() -> list[int]:
+    """Have each Ctrl-C noted in the list; in the midst of an import it may surface as any error."""
+    interrupted: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        interrupted.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
+    return interrupted
 
 
 def _flush_stdout() -> None:

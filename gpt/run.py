@@ -57,7 +57,11 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
         exact: refuse to go on where the result would not be that of an undisturbed run.
     """
     if not checkpoints_of(run):
-        raise Mistake(Exit.CHECKPOINT, f"no run with a checkpoint in {run}", known_runs())
+        begun = (run / ".lock").exists()
+        fix = (
+            "it was stopped before its first: start it again as at first" if begun else known_runs()
+        )
+        raise Mistake(Exit.CHECKPOINT, f"no run with a checkpoint in {run}", fix)
     with locked(run):
         start = load_last(run, say)
         set_aside(run, start.progress.step)
@@ -95,7 +99,8 @@ def _make_ready(config: Config) -> Corpus:
 
 def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> int:
     storage.replace_file(run / "config.yaml", config.to_yaml().encode())
-    with Monitor(run, config, corpus.tokenizer, start.progress.step) as monitor:
+    step = start.progress.step
+    with storage.storage_errors(run), Monitor(run, config, corpus.tokenizer, step) as monitor:
         trainer = Trainer(config, corpus, run, start, monitor)
         progress = trainer.train()
     place = shown(run)

@@ -69,8 +69,9 @@ def sync_directory(path: Path) -> None:
 
 def make_directory(path: Path, exist_ok: bool = True) -> None:
     """Create `path` and what is missing above it, and wait until the disk knows."""
-    if not path.parent.is_dir():
-        make_directory(path.parent)
+    if exist_ok and path.is_dir():
+        return
+    make_directory(path.parent)
     try:
         os.mkdir(path)
         sync_directory(path.parent)

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -41,14 +42,18 @@ def outcome(run: Path) -> dict[str, Any]:
     left: dict[str, Any] = {"checkpoints": [path.name for path in paths]}
     for path in paths:
         for name in ("model.safetensors", "optimizer.safetensors", "config.json"):
-            left[f"{path.name}/{name}"] = sha256((path / name).read_bytes()).hexdigest()
-        training = json.loads((path / "training.json").read_bytes())
+            left[f"{path.name}/{name}"] = sha256(_bytes(path / name)).hexdigest()
+        training = json.loads(_bytes(path / "training.json") or "{}")
         left[f"{path.name}/training.json"] = _without_clocks(training)
-    lines = (run / "metrics.jsonl").read_bytes().splitlines()
+    lines = _bytes(run / "metrics.jsonl").splitlines()
     left["metrics.jsonl"] = [_without_clocks(json.loads(line)) for line in lines]
     for name in ("best", "last", "config.yaml"):
-        left[name] = (run / name).read_bytes()
+        left[name] = _bytes(run / name)
     return left
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def differences(run: Path, undisturbed: dict[str, Any]) -> list[str]:
@@ -75,6 +80,9 @@ def fork(work: Callable[[], int], output: Path) -> int:
         return child
     code: Any = 1
     try:
+        from tqdm import tqdm
+
+        tqdm.set_lock(threading.RLock())  # its own is shared by forks, and may die held
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
@@ -139,10 +147,12 @@ def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, 
     start, chance = (_real if real else _forked), random.Random(seed)
     warm_up(folder)
     fresh = ["--config", str(folder / "toy.yaml"), "--run.dir"]
-    began = time.perf_counter()
-    run = folder / "run"
-    assert wait_for(start([*fresh, str(run)], folder)) == 0, (folder / "output.txt").read_text()
-    length = time.perf_counter() - began
+    run, length = folder / "run", float("inf")
+    for _ in range(3):  # the quickest, lest most kills come too late
+        shutil.rmtree(run, ignore_errors=True)
+        began = time.perf_counter()
+        assert wait_for(start([*fresh, str(run)], folder)) == 0, (folder / "output.txt").read_text()
+        length = min(length, time.perf_counter() - began)
     undisturbed = outcome(run)
     landed, runs = 0, 0
     wrong: list[str] = []

@@ -1,0 +1,452 @@
+"""SIGKILL anywhere, then --resume: G1, G2, G3, G4 and G7; and the mutants that must be caught."""
+
+import itertools
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from faults import (
+    Ended,
+    System,
+    Workshop,
+    changed,
+    die,
+    outcome,
+    torture_command,
+    whole_checkpoints,
+)
+
+import gpt.checkpoint
+import gpt.model
+import gpt.monitor
+import gpt.storage
+import gpt.trainer
+
+Point = tuple[str, int]  # what happens, and at which operation
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+@pytest.fixture
+def long_shop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path, steps=6, save_every=2)
+
+
+def undisturbed(shop: Workshop) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
+    """What a run leaves that nothing happens to, and the operations it takes."""
+    shop.train_here(shop.fresh(shop.folder / "first"))  # prepares the corpus as well
+    ended = shop.train_here(shop.fresh(shop.folder / "run"))
+    assert ended.code == 0, ended.output
+    left = outcome(shop.folder / "run")
+    clear(shop.folder / "run")
+    return left, ended.system.log
+
+
+def clear(path: Path) -> None:
+    gpt.storage.remove(path)
+
+
+def all_points(log: list[tuple[Any, ...]]) -> list[Point]:
+    torn = [("torn", n) for n, op in enumerate(log) if op[0] in ("write", "rmtree")]
+    return [("kill", n) for n in range(len(log))] + torn
+
+
+def some_points(log: list[tuple[Any, ...]]) -> list[Point]:
+    """The last operation of each kind on each kind of file, and a sixth of the others."""
+    kinds = {}
+    for act, number in all_points(log):
+        kind, path = log[number][:2]
+        kinds[act, kind, re.sub(r"\d+", "", Path(path).name)] = act, number
+    # before a sync a kill finds what it finds after the operation before it
+    chosen = {point for key, point in kinds.items() if key[1] != "sync"}
+    return sorted(chosen | set(all_points(log)[::11]))
+
+
+def problems(shop: Workshop, left: dict[str, Any], points: Iterable[Point]) -> list[str]:
+    """Kill at each point; what is not as it should be then, or at the end after a resume."""
+    run, wrong = shop.folder / "run", []
+    for act, at in points:
+        system = System(act, at)
+        assert shop.train(shop.fresh(run), system).code == -signal.SIGKILL
+        seen = gpt.checkpoint.checkpoints_of(run)
+        if whole_checkpoints(run) != seen or (not seen and (run / "last").exists()):
+            wrong.append(f"{act} at {at}: not all of {[path.name for path in seen]} are whole")
+        ended = shop.go_on(run)
+        if ended.code:
+            wrong.append(f"{act} at {at}: {ended.output}")
+        else:
+            wrong += [f"{act} at {at}: {what}" for what in changed(run, left)]
+        clear(run)
+    return wrong
+
+
+def test_a_kill_at_each_kind_of_operation_changes_nothing(shop: Workshop) -> None:
+    left, log = undisturbed(shop)
+    assert problems(shop, left, some_points(log)) == []
+
+
+@pytest.mark.slow
+def test_a_kill_at_every_operation_changes_nothing(long_shop: Workshop) -> None:
+    left, log = undisturbed(long_shop)
+    points = all_points(log)
+    print(f"{len(log)} operations, {len(points)} kills")
+    assert problems(long_shop, left, points) == []
+
+
+# --- named points ------------------------------------------------------------------------------
+
+
+def die_at(owner: object, name: str, call: int) -> None:
+    """Let the `call`-th call of a function be the end."""
+    function, calls = getattr(owner, name), itertools.count(1)
+
+    def last(*args: Any, **more: Any) -> Any:
+        if next(calls) == call:
+            die()
+        return function(*args, **more)
+
+    setattr(owner, name, last)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [
+        (gpt.trainer.Trainer, "train", 1),  # before step 1
+        (gpt.model.GPT, "forward", 2),
+        (gpt.trainer.Trainer, "_clip", 2),  # between backward and the update
+        (gpt.trainer, "exact_loss", 1),
+        (gpt.trainer.Trainer, "_save", 2),
+        (gpt.checkpoint, "tidy", 3),  # published, not yet rotated
+        (gpt.monitor.Monitor, "log", 3),
+    ],
+)
+def test_a_kill_at_a_named_point(shop: Workshop, owner: object, name: str, call: int) -> None:
+    left, _ = undisturbed(shop)
+    run = shop.folder / "run"
+    ended = shop.train(shop.fresh(run), prepare=lambda: die_at(owner, name, call))
+    assert ended.code == -signal.SIGKILL
+    assert shop.go_on(run).code == 0
+    assert changed(run, left) == []
+
+
+def test_kills_while_loading_and_ten_in_a_row(shop: Workshop) -> None:
+    left, _ = undisturbed(shop)
+    run = shop.folder / "run"
+    shop.train(shop.fresh(run), System("kill", 70))
+    for n in range(10):
+        owner = gpt.checkpoint if n % 2 else gpt.trainer.Trainer
+        name = "load_checkpoint" if n % 2 else "_step"
+        resumed = shop.train(
+            ["--resume", str(run)], prepare=lambda o=owner, m=name: die_at(o, m, 1)
+        )
+        assert resumed.code == -signal.SIGKILL
+    assert shop.go_on(run).code == 0
+    assert changed(run, left) == []
+
+
+def test_a_start_cut_short_says_what_to_do_and_can_be_repeated(shop: Workshop) -> None:
+    undisturbed(shop)
+    run = shop.folder / "run"
+    shop.train(shop.fresh(run), System("kill", 8))
+    resumed = shop.train(["--resume", str(run)])
+    assert resumed.code == 4
+    assert "start it again" in resumed.output
+    assert shop.train(shop.fresh(run)).code == 0
+
+
+# --- sessions and watching ---------------------------------------------------------------------
+
+
+def stop_after(steps: int) -> Callable[[], None]:
+    """Let SIGTERM come in the middle of the session's step number `steps`."""
+
+    def prepare() -> None:
+        die_at(gpt.trainer.Trainer, "_clip", -1)
+        function, calls = gpt.trainer.Trainer._clip, itertools.count(1)
+
+        def clip(self: Any, loss: Any) -> None:
+            if next(calls) == steps:
+                os.kill(os.getpid(), signal.SIGTERM)
+            function(self, loss)
+
+        gpt.trainer.Trainer._clip = clip  # type: ignore[method-assign]
+
+    return prepare
+
+
+def in_sessions(shop: Workshop, run: Path, lengths: Iterable[int]) -> None:
+    argv = shop.fresh(run)
+    for length in lengths:
+        assert shop.train(argv, prepare=stop_after(length)).code == 143
+        argv = ["--resume", str(run), "--exact"]
+    assert shop.train(argv).code == 0
+
+
+@pytest.mark.parametrize("lengths", [[1], [3, 2], [1, 1, 1, 1, 1]])
+def test_a_split_into_sessions_changes_nothing(long_shop: Workshop, lengths: list[int]) -> None:
+    left, _ = undisturbed(long_shop)
+    in_sessions(long_shop, long_shop.folder / "run", lengths)
+    assert split_differences(long_shop.folder / "run", left) == []
+
+
+def split_differences(run: Path, left: dict[str, Any]) -> list[str]:
+    """A stop saves once more, so that other old checkpoints may lie there; the newest counts."""
+    newest = left["checkpoints"][-1]
+    return [key for key in changed(run, left) if key.startswith((newest, "metrics", "last"))]
+
+
+@pytest.mark.slow
+def test_every_split_into_sessions(long_shop: Workshop) -> None:
+    left, _ = undisturbed(long_shop)
+    run = long_shop.folder / "run"
+    for stops in itertools.product([False, True], repeat=5):
+        ends = [step for step, stop in enumerate(stops, start=1) if stop]
+        in_sessions(long_shop, run, [b - a for a, b in itertools.pairwise([0, *ends])])
+        assert split_differences(run, left) == [], ends
+        clear(run)
+
+
+WATCHING = {
+    "log.log_every": "2",
+    "log.eval_every": "1",
+    "log.save_every": "3",
+    "log.keep": "0",
+    "log.sample_chars": "7",
+    "log.tensorboard": "true",
+}
+
+
+def final_weights(run: Path) -> list[bytes]:
+    path = gpt.checkpoint.checkpoints_of(run)[-1]
+    return [(path / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
+
+
+def watching_changes_something(shop: Workshop) -> bool:
+    shop.train_here(shop.fresh(shop.folder / "plain"))
+    more = [part for key, value in WATCHING.items() for part in (f"--{key}", value)]
+    shop.train_here(shop.fresh(shop.folder / "watched", *more))
+    return final_weights(shop.folder / "plain") != final_weights(shop.folder / "watched")
+
+
+def test_watching_changes_nothing(long_shop: Workshop) -> None:
+    assert not watching_changes_something(long_shop)
+
+
+# --- TensorBoard -------------------------------------------------------------------------------
+
+
+def steps_in_tensorboard(run: Path) -> list[int]:
+    """Of the training loss, as TensorBoard shows it."""
+    from tensorboard.backend.event_processing import event_accumulator, plugin_event_accumulator
+
+    old = event_accumulator.EventAccumulator(str(run)).Reload()
+    new = plugin_event_accumulator.EventAccumulator(str(run)).Reload()
+    steps = [event.step for event in new.Tensors("loss/train")]
+    assert [event.step for event in old.Scalars("loss/train")] == steps
+    return steps
+
+
+def steps_in_metrics(run: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def shown_after_kills(
+    shop: Workshop,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: object,
+    name: str,
+    call: int,
+    delay: float,
+) -> list[int]:
+    """Kill a watched run twice at a named point; the steps that TensorBoard shows in the end.
+
+    Args:
+        delay: seconds that TensorBoard's thread takes to write an event.
+    """
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    import gpt.board  # noqa: F401  # once here, not in every child
+
+    shop.train_here(shop.fresh(shop.folder / "first"))
+    write, clock, run = RecordWriter.write, time.time, shop.folder / "run"
+
+    def slow(self: RecordWriter, data: bytes) -> None:
+        time.sleep(delay)
+        write(self, data)
+
+    argv = shop.fresh(run, "--log.tensorboard", "true")
+    for hour in range(3):
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda h=hour: clock() + 3600 * h)  # files sort by time
+            patch.setattr(RecordWriter, "write", slow)
+            dying = (lambda: die_at(owner, name, call)) if hour < 2 else (lambda: None)
+            assert shop.train(argv, prepare=dying).code == (-signal.SIGKILL if hour < 2 else 0)
+        argv = ["--resume", str(run)]
+    assert steps_in_metrics(run) == [1, 2, 3, 4, 5, 6]
+    return steps_in_tensorboard(run)
+
+
+SHOWN_NOT_SAVED = (gpt.trainer, "save_checkpoint", 2, 0.0)
+SAVED_JUST_NOW = (gpt.monitor.Monitor, "log", 3, 0.02)
+
+
+@pytest.mark.parametrize("where", [SHOWN_NOT_SAVED, SAVED_JUST_NOW])
+def test_each_step_is_shown_once(
+    long_shop: Workshop, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, ...]
+) -> None:
+    assert shown_after_kills(long_shop, monkeypatch, *where) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_run_can_be_resumed(shop: Workshop, capfd: pytest.CaptureFixture[str]) -> None:
+    run = shop.folder / "run"
+    shop.train_here(shop.fresh(run, "--log.tensorboard", "true"))
+    left, weights = outcome(run), final_weights(run)
+    ended = shop.train_here(["--resume", str(run), "--exact"])
+    assert ended.code == 0
+    assert "warning" not in ended.output + capfd.readouterr().out
+    assert (changed(run, left), final_weights(run)) == ([], weights)
+
+
+def test_torture_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert torture_command.main(["--kills", "3"]) == 0
+    line = capsys.readouterr().out
+    assert line.startswith("torture: 3 kills of forked children")
+    assert line.endswith("0 differences\n")
+
+
+# --- mutants: each of these faults, put into the code, is found by the checks above -------------
+
+
+def write_in_place(patch: pytest.MonkeyPatch) -> None:
+    def publish(target: Path, files: dict[str, bytes]) -> None:
+        gpt.storage.make_directory(target)
+        for name, data in files.items():
+            gpt.storage.write_file(target / name, data)
+
+    patch.setattr(gpt.storage, "publish_directory", publish)
+
+
+def rotate_before_publishing(patch: pytest.MonkeyPatch) -> None:
+    publish = gpt.storage.publish_directory
+
+    def mutant(target: Path, files: dict[str, bytes]) -> None:
+        for path in target.parent.glob("step-*"):
+            gpt.storage.remove(path)
+        publish(target, files)
+
+    patch.setattr(gpt.storage, "publish_directory", mutant)
+
+
+def forget_the_averages(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(gpt.trainer, "restore_averages", lambda *_: None)
+
+
+def draw_by_session(patch: pytest.MonkeyPatch) -> None:
+    """Random numbers that go on from where the process is, not from where the run is."""
+    start, state = gpt.trainer.Trainer.__init__, [0]
+
+    def init(self: Any, *args: Any) -> None:
+        state[0] = 0
+        start(self, *args)
+
+    def mixed(seed: int, step: int) -> int:
+        state[0] += 1
+        return seed + state[0]
+
+    patch.setattr(gpt.trainer.Trainer, "__init__", init)
+    patch.setattr(gpt.trainer, "mixed", mixed)
+
+
+def repeat_the_metrics(patch: pytest.MonkeyPatch) -> None:
+    def all_rows(path: Path, step: int) -> bytes:
+        return path.read_bytes() if path.exists() else b""
+
+    patch.setattr(gpt.monitor, "_rows_until", all_rows)
+
+
+def leave_the_hints(patch: pytest.MonkeyPatch) -> None:
+    import gpt.run
+
+    patch.setattr(gpt.run, "tidy", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    "mutate",
+    [
+        write_in_place,
+        rotate_before_publishing,
+        forget_the_averages,
+        draw_by_session,
+        repeat_the_metrics,
+        leave_the_hints,
+    ],
+)
+def test_a_kill_finds_the_mutant(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    mutate(monkeypatch)
+    left, log = undisturbed(shop)
+    points = some_points(log)[::2] if mutate is not leave_the_hints else some_points(log)
+    assert any(problems(shop, left, [point]) for point in reversed(points))
+
+
+def test_watching_finds_an_evaluation_that_draws(
+    long_shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact_loss, seed = gpt.trainer.exact_loss, torch.manual_seed
+
+    def drawing(*args: Any) -> float:
+        torch.rand(1)
+        return exact_loss(*args)
+
+    monkeypatch.setattr(gpt.trainer, "exact_loss", drawing)
+    assert not watching_changes_something(long_shop)  # each step is seeded: it cannot harm
+    for name in ("plain", "watched"):
+        clear(long_shop.folder / name)
+    # and where only the run's start is seeded, it is found
+    monkeypatch.setattr(torch, "manual_seed", lambda n: seed(n) if n < 10**6 else None)
+    assert watching_changes_something(long_shop)
+
+
+def without_purge(patch: pytest.MonkeyPatch) -> None:
+    import gpt.board
+
+    writer = gpt.board.SummaryWriter
+    patch.setattr(gpt.board, "SummaryWriter", lambda run, purge_step: writer(run))
+
+
+def without_flush(patch: pytest.MonkeyPatch) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    patch.setattr(SummaryWriter, "flush", lambda self: None)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "where"), [(without_purge, SHOWN_NOT_SAVED), (without_flush, SAVED_JUST_NOW)]
+)
+def test_tensorboard_finds_the_mutant(
+    long_shop: Workshop,
+    monkeypatch: pytest.MonkeyPatch,
+    mutate: Callable[[pytest.MonkeyPatch], None],
+    where: tuple[Any, ...],
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        mutate(patch)
+        assert shown_after_kills(long_shop, monkeypatch, *where) != [1, 2, 3, 4, 5, 6]
+
+
+def test_the_system_counts_the_same_operations_each_time(shop: Workshop) -> None:
+    _, first = undisturbed(shop)
+    again: Ended = shop.train_here(shop.fresh(shop.folder / "run"))
+    strip = [(op[0], *op[1:2]) for op in again.system.log]
+    assert strip == [(op[0], *op[1:2]) for op in first]

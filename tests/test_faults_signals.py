@@ -1,0 +1,386 @@
+"""Signals, other processes, numbers that are not finite: G4, G9, G11 and G12."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from faults import (
+    ROOT,
+    Workshop,
+    differences,
+    outcome,
+    sample_command,
+    train_command,
+    whole_checkpoints,
+)
+
+import gpt.checkpoint
+import gpt.corpus
+import gpt.storage
+import gpt.trainer
+from gpt.checkpoint import checkpoints_of, find_checkpoint, load_best, load_last, save_checkpoint
+from gpt.config import ModelConfig
+from gpt.errors import Mistake
+from gpt.generate import generate
+from gpt.model import GPT
+
+FOREVER = ["--train.max_steps", "1000000000"]
+NO_SAVES = ["--log.save_every", "1000000000", "--log.eval_every", "1000000000"]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    shop = Workshop(tmp_path)
+    shop.train_here(shop.fresh(tmp_path / "whole"))
+    return shop
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait for another process to have done something."""
+    for _ in range(60_000):
+        if condition():
+            return
+        time.sleep(0.001)
+    raise AssertionError("it did not happen")
+
+
+def has_rows(run: Path, count: int = 3) -> Callable[[], bool]:
+    metrics = run / "metrics.jsonl"
+    return lambda: metrics.exists() and metrics.read_bytes().count(b"\n") >= count
+
+
+def default_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# --- signals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_after_the_step_and_loses_none(
+    shop: Workshop, number: int, code: int
+) -> None:
+    run = shop.folder / "run"
+    argv = shop.fresh(run, *FOREVER, *NO_SAVES)
+    child = shop.begin(train_command.main, argv, prepare=default_interrupt)
+    until(has_rows(run))
+    os.kill(child, number)
+    ended = shop.end(child)
+    assert ended.code == code
+    assert f"go on with: python train.py --resume {run}" in ended.output
+    step = load_last(run, print).progress.step
+    rows = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == list(range(1, step + 1))
+
+
+def slow_third_step() -> None:
+    default_interrupt()
+    clip = gpt.trainer.Trainer._clip
+
+    def slow(self: Any, loss: Any) -> None:
+        if self.progress.step == 2:
+            print("in the third step", flush=True)
+            time.sleep(60)
+        clip(self, loss)
+
+    gpt.trainer.Trainer._clip = slow  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_second_signal_ends_at_once(shop: Workshop, number: int, code: int) -> None:
+    run = shop.folder / "run"
+    child = shop.begin(train_command.main, shop.fresh(run), prepare=slow_third_step)
+    output = shop.folder / "output.txt"
+    until(lambda: "in the third step" in output.read_text())
+    os.kill(child, number)
+    until(lambda: "once more to stop at once" in output.read_text())
+    os.kill(child, number)
+    assert shop.end(child).code == code
+    assert load_last(run, print).progress.step == 2
+    assert shop.go_on(run).code == 0
+    differing = differences(run, outcome(shop.folder / "whole"))
+    assert [name for name in differing if "config" not in name] == []  # it holds run.dir
+
+
+def test_nohup_is_respected(shop: Workshop) -> None:
+    run = shop.folder / "run"
+    child = shop.begin(
+        train_command.main,
+        shop.fresh(run, *FOREVER, *NO_SAVES),
+        prepare=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN) and None,
+    )
+    until(has_rows(run))
+    os.kill(child, signal.SIGHUP)
+    until(has_rows(run, (run / "metrics.jsonl").read_bytes().count(b"\n") + 20))
+    os.kill(child, signal.SIGTERM)
+    assert shop.end(child).code == 143
+
+
+def test_ctrl_c_while_starting(shop: Workshop) -> None:
+    def interrupt(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+    def prepare() -> None:
+        default_interrupt()
+        gpt.corpus._survey = interrupt  # type: ignore[assignment]
+
+    ended = shop.train(shop.fresh(shop.folder / "run"), prepare=prepare)
+    assert (ended.code, ended.output) == (130, "stopped\n")
+    assert not (shop.folder / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["train.py", "sample.py"])
+@pytest.mark.parametrize("tenths", range(1, 30, 2))
+def test_ctrl_c_at_any_time_of_a_real_start(shop: Workshop, command: str, tenths: int) -> None:
+    argv = {
+        "train.py": shop.fresh(shop.folder / "run", *FOREVER, *NO_SAVES),
+        "sample.py": ["--run", str(shop.folder / "whole"), "--max-new-chars", "1000000000"],
+    }[command]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / command), *argv],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=default_interrupt,
+    )
+    time.sleep(tenths / 10)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate()
+    assert process.returncode in (130, -signal.SIGINT), error
+    if process.returncode == 130:  # else Python itself was still starting
+        assert "Traceback" not in error
+
+
+def test_ctrl_c_while_sampling(shop: Workshop) -> None:
+    argv = ["--run", str(shop.folder / "whole"), "--max-new-chars", "1000000000"]
+    child = shop.begin(sample_command.main, argv, prepare=default_interrupt)
+    output = shop.folder / "output.txt"
+    until(lambda: output.exists() and output.stat().st_size > 100)
+    os.kill(child, signal.SIGINT)
+    ended = shop.end(child)
+    assert ended.code == 130
+    assert ended.output.endswith("stopped\n")
+
+
+# --- other processes ---------------------------------------------------------------------------
+
+
+def second_writer(shop: Workshop) -> list[int]:
+    """Exit codes of a resume and of a new run where another process is training."""
+    run = shop.folder / "run"
+    child = shop.begin(train_command.main, shop.fresh(run, *FOREVER, *NO_SAVES))
+    until(has_rows(run))
+    try:
+        codes = [shop.train_here(["--resume", str(run)]).code]
+        codes.append(shop.train_here(shop.fresh(run)).code)
+    finally:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return codes
+
+
+def test_a_second_writer_is_refused(shop: Workshop) -> None:
+    assert second_writer(shop) == [7, 7]
+    assert (
+        shop.train_here(["--resume", str(shop.folder / "run"), "--train.max_steps", "3"]).code == 0
+    )
+
+
+def test_a_second_writer_finds_a_missing_lock(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpt.storage, "lock", lambda *_, **__: nullcontext())
+    load = gpt.checkpoint.load_checkpoint
+
+    def short(path: Path) -> Any:
+        checkpoint = load(path)
+        train = checkpoint.config.train.model_copy(update={"max_steps": 3})
+        checkpoint.config = checkpoint.config.model_copy(update={"train": train})
+        return checkpoint
+
+    monkeypatch.setattr(gpt.checkpoint, "load_checkpoint", short)
+    assert second_writer(shop) != [7, 7]
+
+
+def test_the_lock_ends_with_its_process_though_a_child_lives_on(shop: Workshop) -> None:
+    run = shop.folder / "run"
+    sleepers = []
+
+    def prepare() -> None:
+        train = gpt.trainer.Trainer.train
+
+        def with_a_child(self: Any) -> Any:
+            sleeper = subprocess.Popen(["sleep", "30"], close_fds=False)
+            print("sleeper", sleeper.pid, flush=True)
+            return train(self)
+
+        gpt.trainer.Trainer.train = with_a_child  # type: ignore[method-assign]
+
+    child = shop.begin(train_command.main, shop.fresh(run, *FOREVER, *NO_SAVES), prepare=prepare)
+    until(has_rows(run))
+    os.kill(child, signal.SIGKILL)
+    output = shop.end(child).output
+    sleepers.append(int(output.split("sleeper ")[1].split()[0]))
+    assert shop.train_here(["--resume", str(run), "--train.max_steps", "3"]).code == 0
+    os.kill(sleepers[0], signal.SIGKILL)
+
+
+def test_two_new_runs_in_one_directory(shop: Workshop) -> None:
+    run = shop.folder / "run"
+    children = [shop.begin(train_command.main, shop.fresh(run)) for _ in range(4)]
+    codes = sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+    assert codes == [0, 7, 7, 7]
+    assert outcome(run)["metrics.jsonl"] == outcome(shop.folder / "whole")["metrics.jsonl"]
+
+
+def test_runs_named_in_the_same_second(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "strftime", lambda form: "2026-01-02-030405")
+    argv = ["--config", str(shop.folder / "toy.yaml")]
+    children = [shop.begin(train_command.main, argv) for _ in range(4)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0, 0]
+    names = sorted(path.name for path in (shop.folder / "runs").iterdir())
+    assert names == [f"2026-01-02-030405-toy{end}" for end in ("", "-2", "-3", "-4")]
+
+
+def test_sampling_while_a_training_rotates(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = shop.folder / "runs" / "run"
+    monkeypatch.setattr(gpt.checkpoint, "RUNS", shop.folder / "runs")
+    child = shop.begin(train_command.main, shop.fresh(run, *FOREVER, "--log.eval_every", "1"))
+    until(has_rows(run))
+    try:
+        steps = set()
+        for _ in range(150):
+            steps.add(find_checkpoint(None, pytest.fail).progress.step)
+            steps.add(load_last(run, pytest.fail).progress.step)
+    finally:
+        os.kill(child, signal.SIGKILL)
+    shop.end(child)
+    assert len(steps) > 2
+
+
+def read_while_rotating(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The step that a reader gets when all it has listed is deleted before it reads."""
+    run, files, times = shop.folder / "whole", gpt.checkpoint._verified_files, [0]
+
+    def late(path: Path) -> dict[str, bytes]:
+        times[0] += 1
+        if times[0] == 1:
+            newer = load_last(run, pytest.fail)
+            newer.progress.step, newer.progress.val_loss = 9, None
+            save_checkpoint(run, newer)
+            for old in checkpoints_of(run)[:-1]:
+                gpt.storage.remove(old)
+        return files(path)
+
+    monkeypatch.setattr(gpt.checkpoint, "_verified_files", late)
+    return load_best(run, pytest.fail).progress.step
+
+
+def test_a_reader_looks_again(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_while_rotating(shop, monkeypatch) == 9
+
+
+def test_the_reader_finds_a_list_that_is_made_once(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = gpt.checkpoint._first_whole
+
+    def once(run: Path, list_paths: Callable[[], list[Path]]) -> Any:
+        paths = list_paths()
+        return first(run, lambda: paths)
+
+    monkeypatch.setattr(Path, "exists", lambda self: True)
+    monkeypatch.setattr(gpt.checkpoint, "_first_whole", once)
+    with pytest.raises((Mistake, pytest.fail.Exception)):
+        read_while_rotating(shop, monkeypatch)
+
+
+# --- numbers that are not finite ----------------------------------------------------------------
+
+
+def broken_step(kind: str) -> Callable[[], None]:
+    """Make step 3 go wrong: its loss, its gradient, or the weights after it."""
+
+    def prepare() -> None:
+        trainer = gpt.trainer.Trainer
+        loss_of, clip, save = trainer._loss, trainer._clip, trainer._save
+
+        def loss(self: Any, *batch: Any) -> Any:
+            factor = torch.inf if kind == "loss" and self.progress.step == 2 else 1
+            return loss_of(self, *batch) * factor
+
+        def gradient(self: Any, loss: Any) -> None:
+            if kind == "gradient" and self.progress.step == 2:
+                next(self.model.parameters()).grad[0] = torch.nan
+            clip(self, loss)
+
+        def weights(self: Any) -> None:
+            if kind == "weights" and self.progress.step == 3:
+                next(self.model.parameters()).data[0] = torch.nan
+            save(self)
+
+        trainer._loss, trainer._clip, trainer._save = loss, gradient, weights  # type: ignore[method-assign]
+
+    return prepare
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient", "weights"])
+def test_not_finite_stops_and_leaves_the_last_good_checkpoint(shop: Workshop, kind: str) -> None:
+    run = shop.folder / "run"
+    ended = shop.train(shop.fresh(run, "--train.max_steps", "5"), prepare=broken_step(kind))
+    assert ended.code == 6
+    assert "not finite" in ended.output
+    assert "step 2 is saved" in ended.output
+    assert load_last(run, pytest.fail).progress.step == 2
+    assert whole_checkpoints(run) == checkpoints_of(run)
+
+
+@pytest.mark.parametrize("kind", ["gradient", "weights"])
+def test_not_finite_finds_a_missing_check(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(gpt.trainer.Trainer, "_check_finite", lambda *_: None)
+    run = shop.folder / "run"
+    shop.train(shop.fresh(run, "--train.max_steps", "5"), prepare=broken_step(kind))
+    assert whole_checkpoints(run) != checkpoints_of(run)
+
+
+def test_a_learning_rate_that_blows_up(shop: Workshop) -> None:
+    run = shop.folder / "run"
+    ended = shop.train_here(
+        shop.fresh(run, "--train.learning_rate", "1e30", "--train.optimizer", "adamw")
+    )
+    assert ended.code == 6
+    assert whole_checkpoints(run) == checkpoints_of(run) != []
+
+
+# --- writing text ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_cache_and_neighbours_do_not_change_the_text(positions: str) -> None:
+    torch.manual_seed(1)
+    config = ModelConfig(block_size=16, n_layer=2, n_head=2, n_embd=16, positions=positions)
+    model, start = GPT(config, 20).eval(), torch.arange(5).numpy()
+
+    def text(**options: Any) -> list[list[int]]:
+        steps = generate(model, start, seed=3, **options)
+        return torch.stack([ids for ids, _ in zip(steps, range(60), strict=False)], 1).tolist()
+
+    rows = text(num_samples=3)
+    assert rows == text(num_samples=3, use_cache=False)
+    assert rows[:1] == text(num_samples=1)
+    assert rows[0] != rows[1]
