@@ -53,7 +53,7 @@ def _prompt(args: argparse.Namespace) -> str:
     try:
         file = args.prompt_file
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as problem:
         what = f"cannot read {file}: {problem.strerror}"
         raise Mistake(Exit.USAGE, what, "give a text file, or - for stdin") from None

@@ -15,7 +15,7 @@ def main(argv: list[str]) -> int:
     usage = "train.py [--config NAME | --resume RUN] [--SECTION.KEY VALUE ...]"
     parser = Parser(prog="train.py", usage=usage, description=__doc__)
     parser.add_argument(
-        "--config", default="tiny.yaml", help="a path, or a name in configs/ [tiny.yaml]"
+        "--config", metavar="NAME", help="a path, or a name in configs/ [tiny.yaml]"
     )
     parser.add_argument(
         "--resume", metavar="RUN", help="go on with this run, exactly where it stopped"
@@ -31,8 +31,11 @@ def main(argv: list[str]) -> int:
     args = parser.parse_all(argv)
     overrides = overrides_of(args)
     if args.resume:
+        if args.config or args.init_from or args.print_config:
+            what = "--resume takes the run's own config, so that no other is read"
+            raise Mistake(Exit.USAGE, what, "leave out --config, --init-from and --print-config")
         return _resume(args.resume, overrides, args.exact)
-    path = find_config(args.config)
+    path = find_config(args.config or "tiny.yaml")
     config = load_config(path, overrides)
     if args.print_config:
         print(config.to_yaml(), end="")

@@ -130,7 +130,7 @@ class TrainConfig(Section):
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-        description="auto | cpu | cuda | cuda:N | mps; auto: the best there is",
+        description="auto | cpu | cuda | cuda:N | mps; auto: cuda if it is there",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of the forward pass; auto: bf16 where the device is fast at it"
@@ -187,7 +187,7 @@ class LogConfig(Section):
     eval_every: Whole = Field(
         100,
         ge=1,
-        description="steps between exact evaluations; also before the first and after the last",
+        description="steps between exact evaluations; also after the last one",
     )
     save_every: Whole = Field(
         100, ge=1, description="steps between checkpoints; also after the last step"

@@ -10,7 +10,7 @@ from gpt.model import GPT
 
 
 def find_device(name: str) -> torch.device:
-    """The device called `name`; `auto` is the best there is.
+    """The device called `name`; `auto` is CUDA if it is there, else the CPU.
 
     Raises:
         Mistake: with exit code 2 if there is no such device.

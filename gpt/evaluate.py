@@ -35,12 +35,12 @@ def exact_loss(model: GPT, ids: npt.NDArray[np.unsignedinteger], batch_chars: in
         batch_chars: characters that go through the model at once.
     """
     device = model.token_embedding.weight.device
-    total = torch.zeros((), dtype=torch.float64, device=device)
+    total = 0.0
     with evaluating(model):
         for tokens, targets in windows(ids, model.config.block_size, batch_chars):
             _, loss = model(tokens.to(device), targets.to(device))
-            total += loss.double() * targets.numel()
-    return float(total) / (len(ids) - 1)
+            total += float(loss) * targets.numel()
+    return total / (len(ids) - 1)
 
 
 def windows(

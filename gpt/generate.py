@@ -74,9 +74,10 @@ def generate(
     unread = window
     for chance in _chances(seed, num_samples):
         logits, _ = model(unread, cache=cache)
-        chosen = sample_next(logits[:, -1], chance.to(device), temperature, top_k, top_p)
+        last = logits[:, -1].cpu() if device.type == "mps" else logits[:, -1]  # no 64 bits there
+        chosen = sample_next(last, chance.to(last.device), temperature, top_k, top_p)
         yield chosen
-        unread = chosen[:, None]
+        unread = chosen[:, None].to(device)
         window = torch.cat([window, unread], dim=1)
         if window.shape[1] > block_size:
             window = window[:, -max(1, block_size // 2) :]

@@ -87,6 +87,7 @@ def _make_ready(config: Config) -> Corpus:
     """The corpus, once everything that can be refused has been looked at."""
     torch.set_num_threads(config.train.threads or torch.get_num_threads())
     device = find_device(config.train.device)
+    check_size(config, vocab_size=1)  # an absurd size is refused before anything is written
     corpus = load_corpus(config, say)
     parameters = check_size(config, len(corpus.tokenizer))
     say(
