@@ -358,12 +358,16 @@ def find_checkpoint(name: str | None, say: Callable[[str], None]) -> Checkpoint:
 
 
 def newest_run() -> Path:
-    """The run that saved last."""
+    """The run that saved last; those that have not learned anything yet come after all others."""
     runs = [path for path in RUNS.glob("*") if checkpoints_of(path)]
     if not runs:
         fix = "train one first: python train.py --config tiny.yaml"
         raise Mistake(Exit.CHECKPOINT, f"no run with a checkpoint in {RUNS}", fix)
-    return max(runs, key=lambda run: (run / "checkpoints").stat().st_mtime)
+
+    def age(run: Path) -> tuple[bool, float]:
+        return _step(checkpoints_of(run)[-1]) > 0, (run / "checkpoints").stat().st_mtime
+
+    return max(runs, key=age)
 
 
 def known_runs() -> str:

@@ -232,6 +232,13 @@ def test_the_newest_run_is_that_with_the_youngest_checkpoint(at: Make) -> None:
     assert known_runs().endswith("a, b")
 
 
+def test_a_run_that_has_just_begun_is_not_the_newest_to_write_with(at: Make) -> None:
+    save_checkpoint(module.RUNS / "trained", at(1))
+    time.sleep(0.02)
+    save_checkpoint(module.RUNS / "begun", at(0))
+    assert newest_run().name == "trained"
+
+
 def test_what_run_can_mean(at: Make) -> None:
     run = module.RUNS / "x"
     for step, loss in ((1, 2.0), (2, 3.0)):
