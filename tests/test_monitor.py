@@ -1,11 +1,14 @@
 """What is written while training: metrics.jsonl and TensorBoard's events, read back."""
 
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gpt.checkpoint import checkpoints_of
@@ -95,6 +98,17 @@ def test_tensorboard_shows_samples_in_the_alphabet(toy_config: Config, tmp_path:
         text = "\n".join(line[4:] for line in lines)
         assert set(text) <= alphabet
         assert len(text.rstrip("\n")) <= 30
+
+
+def test_tensorboard_shows_a_picture_of_each_layer(toy_config: Config, tmp_path: Path) -> None:
+    shown = board(trained(toy_config, tmp_path / "run", tensorboard=True))
+    layers = [f"attention/layer {n + 1}" for n in range(toy_config.model.n_layer)]
+    assert shown.Tags()["images"] == layers
+    for tag in layers:
+        for event in shown.Images(tag):
+            pixels = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
+            assert pixels.shape == (event.height, event.width, 3)
+            assert len(np.unique(pixels)) > 10, "a picture of one colour"
 
 
 def test_tensorboard_has_each_step_once_after_a_resume(toy_config: Config, tmp_path: Path) -> None:
