@@ -15,7 +15,7 @@ from gpt.attention.trace import head_name
 from gpt.model import GPT
 from gpt.tokenizer import CharTokenizer
 
-MUTE_CHARS = 256  # enough to rank heads, a twentieth of a second for the tiny model
+MUTE_CHARS = 256  # enough to rank heads; each costs most of an evaluation of so many characters
 
 
 def head_scalars(
