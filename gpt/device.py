@@ -39,10 +39,14 @@ def _devices(there: dict[str, int]) -> str:
 
 def uses_bf16(config: Config) -> bool:
     """Whether the forward pass runs in bf16."""
-    if config.train.precision == "auto":
-        cuda = find_device(config.train.device).type == "cuda"
-        return cuda and torch.cuda.is_bf16_supported()
-    return config.train.precision == "bf16"
+    if config.train.precision != "auto":
+        return config.train.precision == "bf16"
+    device = find_device(config.train.device).type
+    if device == "cpu":  # with instructions for it, and matrices large enough to be the work
+        there = torch.cpu.get_capabilities()
+        has_bf16 = there.get("avx512_bf16") or there.get("amx_bf16")
+        return bool(has_bf16) and config.model.n_embd >= 128
+    return device == "cuda" and torch.cuda.is_bf16_supported()
 
 
 def check_size(config: Config, vocab_size: int) -> int:

@@ -26,10 +26,15 @@ def lr_at(step: int, config: TrainConfig) -> float:
     return math.sin(math.pi / 2 * left) ** 2 if config.decay == "cosine" else 1.0
 
 
-def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    model: nn.Module, config: TrainConfig, bf16: bool = False
+) -> list[torch.optim.Optimizer]:
     """AdamW for everything or, with `muon`, for all but the matrices inside the blocks.
 
     Weight decay is for matrices alone: a bias or a norm's scale has no reason to be small.
+
+    Args:
+        bf16: Muon may orthogonalise in bf16.
     """
     matrices: list[Tensor] = []
     embeddings: list[Tensor] = []
@@ -49,7 +54,8 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     )
     if not muon:
         return [adamw]
-    return [adamw, Muon(matrices, config.muon_learning_rate, config.weight_decay)]
+    precision = torch.bfloat16 if bf16 else torch.float32
+    return [adamw, Muon(matrices, config.muon_learning_rate, config.weight_decay, precision)]
 
 
 def set_lr(optimizers: Iterable[torch.optim.Optimizer], share: float) -> None:
@@ -108,13 +114,20 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         parameters: matrices only.
+        precision: of the iteration that makes an update orthogonal.
     """
 
     def __init__(
-        self, parameters: Iterable[Tensor], lr: float, weight_decay: float, momentum: float = 0.95
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        weight_decay: float,
+        precision: torch.dtype = torch.float32,
+        momentum: float = 0.95,
     ):
         defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
         super().__init__(parameters, defaults)
+        self.precision = precision
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -134,7 +147,8 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(averages, gradients, 1 - beta)
         ahead = torch._foreach_lerp(gradients, averages, beta)  # Nesterov's look ahead
         wide = torch.stack([m if m.shape[0] <= m.shape[1] else m.T for m in ahead])
-        for parameter, update in zip(parameters, orthogonalise(wide), strict=True):
+        updates = orthogonalise(wide.to(self.precision))
+        for parameter, update in zip(parameters, updates, strict=True):
             rows, columns = parameter.shape
             update = update if rows <= columns else update.T
             parameter.mul_(1 - lr * decay)

@@ -46,7 +46,7 @@ class Trainer:
         self.model = GPT(config.model, len(corpus.tokenizer))
         self.model.load_state_dict(start.weights)
         self.model.to(self.device)
-        self.optimizers = make_optimizers(self.model, config.train)
+        self.optimizers = make_optimizers(self.model, config.train, self.autocast)
         restore_averages(self.model, self.optimizers, start.averages)
         self.progress = start.progress
         self.progress.identity = identity(config, corpus)

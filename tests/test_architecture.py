@@ -19,6 +19,7 @@ ALL = {
 TIERS = [  # each may import from those above it, and from its own
     {"errors", "config", "tokenizer", "plays"},
     {"storage", "cli"},
+    {"kernels"},
     {"corpus", "model", "optim"},
     {"device", "evaluate", "generate", "checkpoint"},
     {"attention", "monitor", "board"},
@@ -77,7 +78,7 @@ def test_no_circles() -> None:
 
 
 def test_the_model_knows_torch_and_its_config_alone() -> None:
-    known = {"math", "torch", "torch.nn", "torch.nn.functional", "gpt.config"}
+    known = {"math", "torch", "torch.nn", "torch.nn.functional", "gpt.config", "gpt.kernels"}
     assert imports(MODULES["model"]) <= known
 
 
