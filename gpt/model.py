@@ -5,6 +5,7 @@ V vocab_size; S is T and, while text is written with a `KVCache`, the characters
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn as nn
@@ -133,7 +134,11 @@ class MultiHeadAttention(nn.Module):
         return F.dropout(self.projection(out), self.dropout, self.training)
 
 
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "relu2": relu_squared}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "relu2": relu_squared,
+}
 
 
 class FeedForward(nn.Module):

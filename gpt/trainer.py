@@ -53,6 +53,7 @@ class Trainer:
         self.seconds_before = self.progress.elapsed_seconds
         self.saved_step = self.progress.step
         self.loss_of = self._compiled() if config.train.compile else self._loss
+        self.loss_sum = torch.tensor(self.progress.loss_sum, device=self.device)
         self.grad_norm = torch.zeros(())
         self.chars, self.seconds = 0, 0.0  # trained since the last logged step
         self.stop_signal = 0
@@ -87,7 +88,7 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
-        self.progress.loss_sum += float(loss)
+        self.loss_sum += loss
         self.progress.loss_count += 1
         self.chars += tokens.numel()
         self.seconds += time.perf_counter() - began
@@ -98,9 +99,12 @@ class Trainer:
         step, log = self.progress.step, self.config.log
         self.progress.val_loss = None
         improved = False
-        if step % log.eval_every == 0 or step >= self.config.train.max_steps:
+        evaluates = step % log.eval_every == 0 or step >= self.config.train.max_steps
+        if evaluates or step % log.log_every == 0:
+            self._catch_up()
+        if evaluates:
             improved = self._evaluate()
-        if step % log.log_every == 0 or self.progress.val_loss is not None:
+        if evaluates or step % log.log_every == 0:
             self._log()
         if step % log.save_every == 0 or improved or self._ended():
             self._save()
@@ -120,8 +124,15 @@ class Trainer:
         """tokens and targets (B, T) of training step `step`."""
         train, block_size = self.config.train, self.config.model.block_size
         arrays = self.corpus.batch(step, train.seed, train.batch_size, block_size)
-        tokens, targets = (torch.from_numpy(array).to(self.device) for array in arrays)
-        return tokens, targets
+        tokens, targets = (torch.from_numpy(array) for array in arrays)
+        if (
+            self.device.type == "cuda"
+        ):  # from pinned memory, so that the copy need not be waited for
+            tokens, targets = tokens.pin_memory(), targets.pin_memory()
+        return (
+            tokens.to(self.device, non_blocking=True),
+            targets.to(self.device, non_blocking=True),
+        )
 
     def _loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
@@ -144,12 +155,16 @@ class Trainer:
         return loss_of
 
     def _clip(self, loss: Tensor) -> None:
-        """Clip the gradient, unless it is not finite: then stop, the weights are still good."""
+        """Clip the gradient, unless it is not finite: then stop, the weights are still good.
+
+        Looking at a number of another device is waiting for it: there `_catch_up` looks.
+        """
         most = self.config.train.grad_clip or float("inf")
         self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), most)
-        step = self.progress.step + 1
-        self._check_finite(loss, f"the loss in step {step}")
-        self._check_finite(self.grad_norm, f"the gradient in step {step}")
+        if self.device.type == "cpu":
+            step = self.progress.step + 1
+            self._check_finite(loss, f"the loss in step {step}")
+            self._check_finite(self.grad_norm, f"the gradient in step {step}")
 
     def _check_finite(self, tensor: Tensor, what: str) -> None:
         if not tensor.isfinite().all():
@@ -158,6 +173,12 @@ class Trainer:
             raise Mistake(Exit.NUMERIC, f"not finite: {what}", fix)
 
     # --- after a step --------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Wait for the device, so that the time of the steps is whole, and look at their loss."""
+        began = time.perf_counter()
+        self._check_finite(self.loss_sum, f"the loss up to step {self.progress.step}")
+        self.seconds += time.perf_counter() - began
 
     def _evaluate(self) -> bool:
         """Measure the exact validation loss and look inside. Returns whether it is the best yet."""
@@ -177,7 +198,7 @@ class Trainer:
         row: dict[str, Any] = {
             "step": progress.step,
             "elapsed_seconds": round(progress.elapsed_seconds, 3),
-            "train_loss": progress.loss_sum / progress.loss_count,
+            "train_loss": float(self.loss_sum) / progress.loss_count,
             "lr": self.config.train.learning_rate * lr_at(progress.step - 1, self.config.train),
             "grad_norm": float(self.grad_norm),
             "chars_per_second": round(self.chars / self.seconds, 1) if self.seconds else None,
@@ -185,12 +206,14 @@ class Trainer:
         if progress.val_loss is not None:
             row |= {"val_loss": progress.val_loss, "val_bits_per_char": bits(progress.val_loss)}
         self.monitor.log(row)
-        progress.loss_sum, progress.loss_count = 0.0, 0
+        self.loss_sum.zero_()
+        progress.loss_count = 0
         self.chars, self.seconds = 0, 0.0
 
     def _save(self) -> None:
         self.monitor.sync()  # a checkpoint must not be ahead of the log
         self.progress.elapsed_seconds = self.seconds_before + process_seconds()
+        self.progress.loss_sum = float(self.loss_sum)
         averages = averages_of(self.model, self.optimizers)
         weights = self.model.state_dict()
         for name, tensor in (weights | averages).items():

@@ -512,3 +512,13 @@ def test_the_lectures_variant_is_transformers_gpt2() -> None:
     with torch.no_grad():
         expected = theirs(some_tokens()).logits + ours["lm_head.bias"]  # theirs has no bias there
         torch.testing.assert_close(model(some_tokens())[0], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["GPT", "modern"])
+def test_bf16_on_a_cpu_attends_the_written_out_way_and_agrees(name: str) -> None:
+    model, tokens = made(VARIANTS[name]), some_tokens()
+    exact, _ = model(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, _ = model(tokens)
+    assert not torch.equal(exact, rounded)
+    assert (exact - rounded).abs().max() < 0.03 * exact.abs().max()

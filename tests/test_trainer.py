@@ -15,14 +15,15 @@ from torch import Tensor
 from gpt.checkpoint import Checkpoint, checkpoints_of, load_best, load_checkpoint, load_last
 from gpt.cli import overridden
 from gpt.config import Config
-from gpt.corpus import load_corpus
+from gpt.corpus import Corpus, load_corpus
+from gpt.device import uses_bf16
 from gpt.errors import Exit, Mistake
 from gpt.evaluate import exact_loss
 from gpt.model import GPT
 from gpt.monitor import Monitor
 from gpt.optim import lr_at
-from gpt.run import resume, train_new
-from gpt.trainer import mixed
+from gpt.run import fresh, resume, train_new
+from gpt.trainer import Trainer, mixed
 
 
 def ignore(line: str) -> None:
@@ -415,3 +416,43 @@ def test_fine_tuning_on_the_same_text_begins_where_the_origin_ended(trained: Tra
     tuned = last(trained(origin, model__dropout=0.2, train__max_steps=1))
     assert tuned.config.model.dropout == 0.2
     assert np.isfinite(tuned.progress.best_val_loss or np.nan)
+
+
+# --- precision and devices ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_bf16_learns_nearly_what_fp32_learns(trained: Trained, optimizer: str) -> None:
+    losses = [
+        last(trained(train__precision=precision, train__optimizer=optimizer)).progress.val_loss
+        for precision in ("fp32", "bf16", "bf16")
+    ]
+    assert losses[1] == losses[2]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+
+
+def test_auto_precision_is_a_function_of_the_cpu_and_the_width(
+    toy_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = overridden(toy_config, {"model.n_embd": 128})
+    for able in (False, True):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
+        assert uses_bf16(wide) == able
+        assert not uses_bf16(toy_config)  # too small to gain anything
+
+
+@pytest.mark.gpu
+def test_a_step_does_not_wait_for_the_device(
+    toy_config: Config, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    """torch raises at every wait; only what is logged, evaluated or saved may wait."""
+    config = overridden(toy_config, {"train.device": "cuda"})
+    with Monitor(tmp_path, config, toy_corpus.tokenizer, 0) as monitor:
+        trainer = Trainer(config, toy_corpus, tmp_path, fresh(config, toy_corpus), monitor)
+        trainer._step()  # the first one allocates
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            trainer._step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
