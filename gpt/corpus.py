@@ -26,10 +26,10 @@ from tqdm import tqdm
 from gpt import plays, storage
 from gpt.config import PROJECT, Config, DataConfig
 from gpt.errors import Exit, Mistake
-from gpt.tokenizer import CharTokenizer
+from gpt.tokenizer import CharTokenizer, UnknownCharacter, code_points
 
 DATA = PROJECT / "data"
-CHUNK = 1 << 22  # bytes read at once
+CHUNK = 1 << 18  # bytes read at once; what is made of them stays in the processor's cache
 MOST_CHARACTERS = 65_535  # distinct ones; ids fit in two bytes
 
 Ids = npt.NDArray[np.unsignedinteger]
@@ -83,15 +83,19 @@ class Corpus:
             offset, order = _shuffled(
                 seed, int(epoch), per_epoch, last - (per_epoch - 1) * block_size
             )
-            starts[epochs == epoch] = offset + order[places[epochs == epoch]] * block_size
+            chosen = order[places[epochs == epoch]].astype(np.int64)
+            starts[epochs == epoch] = offset + chosen * block_size
         return starts
 
 
-@lru_cache(maxsize=2)
-def _shuffled(seed: int, epoch: int, count: int, slack: int) -> tuple[int, npt.NDArray[np.int64]]:
+@lru_cache(maxsize=1)
+def _shuffled(seed: int, epoch: int, count: int, slack: int) -> tuple[int, Ids]:
     """An epoch's offset in [0, slack] and the order of its `count` windows."""
     chance = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    return int(chance.integers(slack + 1)), chance.permutation(count)
+    offset = int(chance.integers(slack + 1))
+    order = np.arange(count, dtype=np.min_scalar_type(count))  # narrow: a large text has millions
+    chance.shuffle(order)
+    return offset, order
 
 
 def split_at(characters: int, val_fraction: float) -> int:
@@ -111,33 +115,18 @@ def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
     data, block_size = config.data, config.model.block_size
     paths = _own_texts(data) or [_named_text(data.corpus, say)]
     name = data.corpus if not data.text else ", ".join(path.name for path in paths)
-    survey = _survey(paths)
+    sha256 = text_sha256(paths)
+    folder = DATA / "prepared" / sha256[:16]
+    known = _prepared(folder, sha256)
+    survey = known or _survey(paths)
     _check(survey, name, data.val_fraction, block_size)
-    folder = DATA / "prepared" / survey.sha256[:16]
-    if not _is_whole(folder, survey):
+    if not known:
         with storage.lock(folder.parent / ".lock", wait=True):
-            if not _is_whole(folder, survey):
-                _prepare(paths, survey, folder, say)
-    return open_prepared(folder, name, data.val_fraction)
-
-
-def open_prepared(folder: Path, name: str, val_fraction: float) -> Corpus:
-    """Memory-map a prepared corpus."""
-    meta: dict[str, Any] = json.loads((folder / "meta.json").read_bytes())
-    tokenizer = CharTokenizer(meta["alphabet"])
+            if not _prepared(folder, sha256):
+                _prepare(paths, survey, sha256, folder, say)
+    tokenizer = CharTokenizer(survey.alphabet)
     ids = np.memmap(folder / "ids.bin", dtype=tokenizer.dtype, mode="r")
-    return Corpus(name, tokenizer, ids, meta["sha256"], val_fraction)
-
-
-def _is_whole(folder: Path, survey: "Survey") -> bool:
-    """Whether `folder` holds what `_prepare` makes of the text, byte for byte."""
-    try:
-        meta = json.loads((folder / "meta.json").read_bytes())
-        with (folder / "ids.bin").open("rb") as file:
-            ids_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError, RecursionError):
-        return False
-    return bool(meta == {**asdict(survey), "ids_sha256": ids_sha256})
+    return Corpus(name, tokenizer, ids, sha256, data.val_fraction)
 
 
 # --- reading and checking ----------------------------------------------------------------------
@@ -149,59 +138,92 @@ class Survey:
 
     characters: int
     alphabet: str
-    sha256: str
 
 
-def read_chunks(paths: Iterable[Path]) -> Iterator[str]:
+def text_sha256(paths: Iterable[Path]) -> str:
+    """SHA-256 of the text of `paths` as UTF-8, line ends as "\\n". Nothing is decoded for it."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for piece in _pieces(path):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def read_chunks(
+    paths: Iterable[Path], tell: Callable[[bytes], object] = lambda piece: None
+) -> Iterator[str]:
     """The text of `paths` in order, decoded piece by piece; every line end becomes "\\n".
+
+    Args:
+        tell: is given the bytes as well, those of `text_sha256`.
 
     Raises:
         Mistake: with exit code 3 at the first byte that is not UTF-8, naming its offset.
     """
     for path in paths:
         decoder = codecs.getincrementaldecoder("utf-8")()
-        at_start, ends_in_cr = True, False
-        with path.open("rb") as file:
-            offset = 0
-            while True:
-                data = file.read(CHUNK)
-                try:
-                    pending = len(decoder.getstate()[0])
-                    text = decoder.decode(data, final=not data)
-                except UnicodeDecodeError as problem:
-                    raise _not_utf8(path, offset - pending + problem.start, problem) from None
-                if at_start and text:
-                    text, at_start = text.removeprefix("\ufeff"), False
-                offset += len(data)
-                # a \r\n that two pieces share: the \\r waits for its \\n
-                text, ends_in_cr = ("\r" if ends_in_cr else "") + text, False
-                if data and text.endswith("\r"):
-                    text, ends_in_cr = text[:-1], True
-                yield text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-                if not data:
-                    break
+        try:
+            for piece in _pieces(path):
+                tell(piece)
+                yield decoder.decode(piece)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            raise _not_utf8(path) from None
 
 
-def _not_utf8(path: Path, offset: int, problem: UnicodeDecodeError) -> Mistake:
-    byte = problem.object[problem.start]
-    what = f"{path} is not UTF-8: byte {offset} is 0x{byte:02x}"
-    return Mistake(Exit.CORPUS, what, "save the text as UTF-8 (iconv -f latin1 -t utf-8, say)")
+def _pieces(path: Path) -> Iterator[bytes]:
+    """The bytes of `path` piece by piece, without its BOM; every line end becomes "\\n"."""
+    bar = tqdm(
+        total=path.stat().st_size,
+        desc="reading",
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        delay=1,
+        disable=None,
+    )
+    with path.open("rb") as file, bar:
+        file.seek(3 if file.read(3) == codecs.BOM_UTF8 else 0)
+        after_cr = False
+        while data := file.read(CHUNK):
+            bar.update(len(data))
+            piece = data.removeprefix(b"\n") if after_cr else data  # a \r\n that two pieces share
+            after_cr = data.endswith(b"\r")
+            yield piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in piece else piece
+
+
+def _not_utf8(path: Path) -> Mistake:
+    """The mistake in `path`, which could not be decoded: a second look tells where it is."""
+    decoder, end = codecs.getincrementaldecoder("utf-8")(), 0
+    with path.open("rb") as file:
+        try:
+            while data := file.read(CHUNK):
+                end += len(data)
+                decoder.decode(data)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as problem:  # its object is the last bytes before `end`
+            offset = end - len(problem.object) + problem.start
+            what = f"{path} is not UTF-8: byte {offset} is 0x{problem.object[problem.start]:02x}"
+            fix = "save the text as UTF-8 (iconv -f latin1 -t utf-8, say)"
+            return Mistake(Exit.CORPUS, what, fix)
+    return _changed([path])
+
+
+def _changed(paths: Iterable[Path]) -> Mistake:
+    what = f"{', '.join(map(str, paths))}: changed while it was read"
+    return Mistake(Exit.CORPUS, what, "run the command again once nothing writes there")
 
 
 def _survey(paths: list[Path]) -> Survey:
-    """One pass: length, alphabet and SHA-256 of the text."""
+    """One pass: length and alphabet of the text."""
     seen = np.zeros(0x110000, dtype=bool)
-    digest, characters = hashlib.sha256(), 0
+    characters = 0
     for text in read_chunks(paths):
-        data = text.encode()
-        digest.update(data)
-        characters += len(text)
-        if len(data) == len(text):  # ASCII: a byte is a character
-            seen[:256] |= np.bincount(np.frombuffer(data, np.uint8), minlength=256) > 0
-        else:
-            seen[np.frombuffer(text.encode("utf-32-le"), "<u4")] = True
-    alphabet = "".join(map(chr, np.flatnonzero(seen)))
-    return Survey(characters, alphabet, digest.hexdigest())
+        points = code_points(text)
+        characters += len(points)
+        if not seen.take(points).all():  # seldom; and to look is faster than to set
+            seen[points] = True
+    return Survey(characters, "".join(map(chr, np.flatnonzero(seen))))
 
 
 def _check(survey: Survey, name: str, val_fraction: float, block_size: int) -> None:
@@ -230,27 +252,55 @@ def _check(survey: Survey, name: str, val_fraction: float, block_size: int) -> N
         raise Mistake(Exit.CORPUS, what, "use another text")
 
 
-def _prepare(paths: list[Path], survey: Survey, folder: Path, say: Callable[[str], None]) -> None:
-    """Second pass: write the ids; the folder appears whole or not at all."""
+def _prepared(folder: Path, sha256: str) -> Survey | None:
+    """What is known of the text of this SHA-256, if `folder` holds it as `_prepare` made it."""
+    try:
+        meta = json.loads((folder / "meta.json").read_bytes())
+        survey = Survey(meta["characters"], meta["alphabet"])
+        with (folder / "ids.bin").open("rb") as file:
+            ids_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        whole = meta == _meta(survey, sha256, ids_sha256)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # missing or damaged
+        return None
+    return survey if whole else None
+
+
+def _meta(survey: Survey, sha256: str, ids_sha256: str) -> dict[str, Any]:
+    """What meta.json says. Its own digest comes last, so that damage to the alphabet shows too."""
+    meta = {**asdict(survey), "sha256": sha256, "ids_sha256": ids_sha256}
+    return {**meta, "meta_sha256": _sha256(json.dumps(meta).encode())}
+
+
+def _prepare(
+    paths: list[Path], survey: Survey, sha256: str, folder: Path, say: Callable[[str], None]
+) -> None:
+    """Write the ids; the folder appears whole or not at all.
+
+    Raises:
+        Mistake: with exit code 3 if the text is no longer the one of this SHA-256.
+    """
     say(
         f"preparing {', '.join(path.name for path in paths)}: {survey.characters:,} characters, "
         f"{len(survey.alphabet)} distinct"
     )
     tokenizer = CharTokenizer(survey.alphabet)
-    digest = hashlib.sha256()
-    bar = tqdm(total=survey.characters, unit="char", unit_scale=True, leave=False, delay=1)
+    read, written = hashlib.sha256(), hashlib.sha256()
 
     def ids() -> Iterator[bytes]:
-        for text in read_chunks(paths):
-            data = tokenizer.encode(text).tobytes()
-            digest.update(data)
-            bar.update(len(text))
-            yield data
+        try:
+            for text in read_chunks(paths, tell=read.update):
+                data = tokenizer.encode(text).tobytes()
+                written.update(data)
+                yield data
+        except UnknownCharacter:
+            raise _changed(paths) from None
+        if read.hexdigest() != sha256:
+            raise _changed(paths)
 
     def meta() -> Iterator[bytes]:  # comes after the ids, when their digest is known
-        yield json.dumps({**asdict(survey), "ids_sha256": digest.hexdigest()}).encode()
+        yield json.dumps(_meta(survey, sha256, written.hexdigest())).encode()
 
-    with bar, storage.storage_errors(folder):
+    with storage.storage_errors(folder):
         storage.remove(folder)
         storage.publish_directory(folder, {"ids.bin": ids(), "meta.json": meta()})
 

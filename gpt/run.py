@@ -29,6 +29,9 @@ from gpt.model import GPT
 from gpt.monitor import Monitor
 from gpt.trainer import Trainer, identity
 
+TRAINING_COST = 3  # of a character, in times that of evaluating one
+ENOUGH_TO_EVALUATE = 100_000  # characters; with more, a loss becomes little more certain
+
 
 def train_new(config: Config, name: str, init_from: Checkpoint | None = None) -> int:
     """Train a new run and return the exit code.
@@ -42,6 +45,7 @@ def train_new(config: Config, name: str, init_from: Checkpoint | None = None) ->
         config = config.model_copy(update={"model": model})
     config = _from_anywhere(config)
     corpus = _make_ready(config)
+    _foresee_evaluations(config, corpus)
     start = fine_tuned(init_from, config, corpus) if init_from else fresh(config, corpus)
     run = create_run(config, name)
     with locked(run):
@@ -96,6 +100,19 @@ def _make_ready(config: Config) -> Corpus:
         f"{'bf16' if uses_bf16(config) else 'fp32'}"
     )
     return corpus
+
+
+def _foresee_evaluations(config: Config, corpus: Corpus) -> None:
+    """Say so if an evaluation, exact however long the text is, will take longer than training."""
+    steps = min(config.log.eval_every, config.train.max_steps)
+    trained = steps * config.train.batch_size * config.model.block_size
+    kept, enough = len(corpus.val_ids), max(trained, ENOUGH_TO_EVALUATE)
+    if kept > TRAINING_COST * enough:
+        say(
+            f"warning: each evaluation reads all {kept:,} characters kept for validation, "
+            f"{kept / max(trained, 1):,.0f} times what is trained on before it; "
+            f"--data.val_fraction {enough / len(corpus.ids):.1g} keeps fewer"
+        )
 
 
 def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> int:

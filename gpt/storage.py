@@ -120,7 +120,7 @@ def publish_directory(target: Path, files: Mapping[str, Content]) -> None:
                 write_file(beside / name, content)
             sync_directory(beside)
             rename(beside, target)
-        except OSError:
+        except BaseException:
             remove(beside)
             raise
 

@@ -15,10 +15,11 @@ class CharTokenizer:
 
     def __init__(self, alphabet: Iterable[str]):
         self.alphabet = "".join(sorted(set(alphabet)))
-        # id of each code point, one past the last id where there is none
-        points = _code_points(self.alphabet)
-        self._ids = np.full(int(points.max(initial=0)) + 2, len(points), dtype=np.uint32)
-        self._ids[points] = np.arange(len(points), dtype=np.uint32)
+        # id of each code point, one past the last id where there is none; the last place has none
+        points = code_points(self.alphabet)
+        width = np.min_scalar_type(len(points))
+        self._ids = np.full(int(points.max(initial=0)) + 2, len(points), dtype=width)
+        self._ids[points] = np.arange(len(points))
         self._points = points
 
     def __len__(self) -> int:
@@ -35,12 +36,11 @@ class CharTokenizer:
         Raises:
             UnknownCharacter: at the first character that is not in the alphabet.
         """
-        points = _code_points(text)
-        ids = self._ids[np.minimum(points, len(self._ids) - 1)]
-        unknown = np.flatnonzero(ids == len(self))
-        if len(unknown):
-            raise UnknownCharacter(text, int(unknown[0]))
-        return ids.astype(self.dtype)
+        ids = self._ids.take(code_points(text), mode="clip")  # twice as fast as indexing
+        unknown = ids == len(self)
+        if unknown.any():
+            raise UnknownCharacter(text, int(unknown.argmax()))
+        return ids.astype(self.dtype, copy=False)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, each in [0, len(self))."""
@@ -64,5 +64,6 @@ class UnknownCharacter(ValueError):
         )
 
 
-def _code_points(text: str) -> npt.NDArray[np.uint32]:
+def code_points(text: str) -> npt.NDArray[np.uint32]:
+    """The numbers of the characters in Unicode, shape (len(text),); a view, not to be written."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")

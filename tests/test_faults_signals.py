@@ -135,7 +135,7 @@ def test_ctrl_c_while_starting(shop: Workshop) -> None:
 
     def prepare() -> None:
         default_interrupt()
-        gpt.corpus._survey = interrupt  # type: ignore[assignment]
+        gpt.corpus.text_sha256 = interrupt  # type: ignore[assignment]
 
     ended = shop.train(shop.fresh(shop.folder / "run"), prepare=prepare)
     assert (ended.code, ended.output) == (130, "stopped\n")

@@ -58,6 +58,15 @@ def test_ids_are_of_the_narrowest_type(size: int, dtype: str) -> None:
     assert ids.tolist() == [*range(size)]
 
 
+@pytest.mark.parametrize("size", [255, 256, 257, 65_535, 65_536])
+def test_a_stranger_is_noticed_where_the_type_is_full(size: int) -> None:
+    tokenizer = CharTokenizer(map(chr, range(0x20, 0x20 + size)))
+    for stranger in (chr(0x1F), chr(0x20 + size), chr(0x10FFFF)):
+        with pytest.raises(UnknownCharacter) as caught:
+            tokenizer.encode(tokenizer.alphabet + stranger)
+        assert (caught.value.position, caught.value.character) == (size, stranger)
+
+
 def test_an_empty_alphabet_knows_nothing() -> None:
     tokenizer = CharTokenizer("")
     assert tokenizer.encode("").tolist() == []

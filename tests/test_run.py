@@ -1,0 +1,64 @@
+"""What a run says before it begins."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt.cli import load_config
+from gpt.config import CONFIGS, Config
+from gpt.corpus import Corpus
+from gpt.run import _foresee_evaluations
+from gpt.tokenizer import CharTokenizer
+
+
+def text_of(length: int, val_fraction: float) -> Corpus:
+    """A corpus of so many characters that takes no memory."""
+    ids = np.broadcast_to(np.uint8(0), (length,))
+    return Corpus("vast", CharTokenizer("ab"), ids, "", val_fraction)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_no_config_evaluates_for_long_on_its_own_corpus(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config(path)
+    _foresee_evaluations(config, text_of(1_115_774, config.data.val_fraction))
+    assert capsys.readouterr().err == ""
+
+
+@given(
+    st.integers(10**7, 10**12),
+    st.floats(0.1, 0.99),
+    st.integers(1, 1000),
+    st.integers(1, 10**4),
+    st.integers(1, 64),
+)
+def test_long_evaluations_are_foreseen_and_the_fix_is_one(
+    length: int, val_fraction: float, eval_every: int, max_steps: int, batch_size: int
+) -> None:
+    config = Config.model_validate(
+        {
+            "model": {"block_size": 128},
+            "train": {"max_steps": max_steps, "batch_size": batch_size},
+            "log": {"eval_every": eval_every},
+        }
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        said: list[str] = []
+        patch.setattr("gpt.run.say", said.append)
+        made = text_of(length, val_fraction)
+        _foresee_evaluations(config, made)
+        trained = min(eval_every, max_steps) * batch_size * 128
+        assert bool(said) == (len(made.val_ids) > 3 * max(trained, 100_000))
+        if said:
+            assert f"all {len(made.val_ids):,} characters" in said[0]
+            (fraction,) = map(float, re.findall(r"--data.val_fraction (\S+)", said.pop()))
+            assert fraction < val_fraction
+            fewer = text_of(length, fraction)
+            assert len(fewer.val_ids) > 50_000
+            _foresee_evaluations(config, fewer)
+            assert not said
