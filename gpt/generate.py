@@ -1,18 +1,22 @@
 """Writing text: `sample_next` picks a character, `generate` goes on and on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from gpt.model import GPT, KVCache
+from gpt.decode import Decoder
+from gpt.model import GPT
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.floating]
 
 
+@np.errstate(over="ignore")  # a temperature may be so low that logits divided by it are infinite
 def sample_next(
-    logits: Tensor, chance: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
-) -> Tensor:
+    logits: Floats, chance: Floats, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
+) -> Ids:
     """The next character's ids (B,), a function of its arguments alone.
 
     Args:
@@ -23,28 +27,31 @@ def sample_next(
         top_p: only the likeliest that together have this probability (Holtzman et al. 2020).
     """
     if temperature == 0:
-        return logits.argmax(dim=-1)
+        return logits.argmax(axis=-1)
     # in 64 bits no chance is rounded up to 1, and from 0 downwards no temperature is too small
-    probs = ((logits - logits.amax(-1, keepdim=True)).double() / temperature).softmax(dim=-1)
+    below = (logits - logits.max(axis=-1, keepdims=True)).astype(np.float64)
+    shares = np.exp(below / temperature)  # (B, V), in proportion to the probabilities
     if 0 < top_k < logits.shape[-1] or top_p < 1:
-        probs = _cut(probs, top_k, top_p)
-    heights = probs.cumsum(dim=-1)  # (B, V); a character's share of the height is its probability
-    point = chance.to(heights)[:, None] * heights[:, -1:]
-    return torch.searchsorted(heights, point, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+        shares = _cut(shares, top_k, top_p)
+    heights = shares.cumsum(axis=-1)
+    point = chance[:, None] * heights[:, -1:]  # below the last height, so not all are passed
+    return (heights <= point).sum(axis=-1)
 
 
-def _cut(probs: Tensor, top_k: int, top_p: float) -> Tensor:
-    """`probs` (B, V) with zeros for what top-k and top-p leave out; the likeliest always stays."""
-    ordered, order = probs.sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(dim=-1) - ordered  # what the likelier ones have together
-    keep = before < top_p
+def _cut(shares: Floats, top_k: int, top_p: float) -> Floats:
+    """`shares` (B, V) with zeros for what top-k and top-p leave out; the likeliest always stays."""
+    order = np.argsort(-shares, axis=-1, kind="stable")
+    ordered = np.take_along_axis(shares, order, axis=-1)
+    before = ordered.cumsum(axis=-1) - ordered  # what the likelier ones have together
+    keep = before < top_p * ordered.sum(axis=-1, keepdims=True)
     if top_k:
         keep[:, top_k:] = False
     keep[:, 0] = True
-    return torch.zeros_like(probs).scatter(-1, order, ordered * keep)
+    kept = np.zeros_like(shares)
+    np.put_along_axis(kept, order, ordered * keep, axis=-1)
+    return kept
 
 
-@torch.inference_mode()
 def generate(
     model: GPT,
     tokens: npt.NDArray[np.integer],
@@ -55,7 +62,7 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     use_cache: bool = True,
-) -> Iterator[Tensor]:
+) -> Iterator[Ids]:
     """Go on after `tokens`, without end: each item is the next character's ids (num_samples,).
 
     Sample i is a function of (seed, i), however many are written beside it. When the context is
@@ -65,29 +72,34 @@ def generate(
     Args:
         model: in evaluation mode.
         tokens: (T,) the prompt, at least one character.
+        use_cache: keep what was computed of the characters before, if the model is on the CPU.
     """
     block_size = model.config.block_size
-    device = model.token_embedding.weight.device
-    window = torch.as_tensor(tokens[-block_size:].astype(np.int64), device=device)
-    window = window.repeat(num_samples, 1)  # (B, T)
-    cache = KVCache(model, num_samples) if use_cache else None
-    unread = window
+    cached = use_cache and model.token_embedding.weight.device.type == "cpu"
+    read = Decoder(model, num_samples).read if cached else _reader(model)
+    window = np.tile(tokens[-block_size:].astype(np.int64), (num_samples, 1))  # (B, T)
     for chance in _chances(seed, num_samples):
-        logits, _ = model(unread, cache=cache)
-        last = logits[:, -1].cpu() if device.type == "mps" else logits[:, -1]  # no 64 bits there
-        chosen = sample_next(last, chance.to(last.device), temperature, top_k, top_p)
+        chosen = sample_next(read(window), chance, temperature, top_k, top_p)
         yield chosen
-        unread = chosen[:, None].to(device)
-        window = torch.cat([window, unread], dim=1)
+        window = np.concatenate([window, chosen[:, None]], axis=1)
         if window.shape[1] > block_size:
             window = window[:, -max(1, block_size // 2) :]
-            cache = KVCache(model, num_samples) if use_cache else None
-            unread = window
-        unread = unread if use_cache else window
 
 
-def _chances(seed: int, num_samples: int, ahead: int = 256) -> Iterator[Tensor]:
+def _reader(model: GPT) -> Callable[[Ids], Floats]:
+    """The same as `Decoder.read`, on any device, all characters read each time."""
+    device = model.token_embedding.weight.device
+
+    @torch.inference_mode()
+    def read(tokens: Ids) -> Floats:
+        logits, _ = model(torch.from_numpy(tokens).to(device))  # (B, T, V)
+        return logits[:, -1].cpu().numpy()
+
+    return read
+
+
+def _chances(seed: int, num_samples: int, ahead: int = 256) -> Iterator[Floats]:
     """Uniform numbers (num_samples,), without end; row i depends on (seed, i) alone."""
     rows = [np.random.Generator(np.random.Philox(key=[seed, i])) for i in range(num_samples)]
     while True:
-        yield from torch.from_numpy(np.stack([row.random(ahead) for row in rows], axis=1))
+        yield from np.stack([row.random(ahead) for row in rows], axis=1)

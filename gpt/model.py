@@ -1,7 +1,7 @@
 """The model, from the bigram table to the GPT. Read it from top to bottom.
 
 Letters in the shapes: B batch, T time (characters in a row), C n_embd, H n_head, D head_size,
-V vocab_size; S is T and, while text is written with a `KVCache`, the characters before them.
+V vocab_size; S is T or, where only the last T of S characters ask, more.
 """
 
 import math
@@ -108,28 +108,25 @@ class MultiHeadAttention(nn.Module):
         self.projection = nn.Linear(C, C, config.bias) if config.residual else nn.Identity()
         self.dropout = config.dropout
 
-    def qkv(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v (B, H, T, D) of x (B, T, C), whose first character stands at `start`."""
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v (B, H, T, D) of x (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = (
             linear(x).view(B, T, self.n_head, self.head_size).transpose(1, 2)  # (B, H, T, D)
             for linear in (self.query, self.key, self.value)
         )
         if self.rotary:
-            q, k = self.rotary(q, start), self.rotary(k, start)
+            q, k = self.rotary(q), self.rotary(k)
         return self.qk_norm(q), self.qk_norm(k), v
 
-    def forward(self, x: Tensor, cache: "LayerCache | None" = None) -> Tensor:  # (B, T, C)
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, C)
         B, T, C = x.shape
-        q, k, v = self.qkv(x, cache.length if cache else 0)
-        if cache:
-            k, v = cache.extend(k, v)  # (B, H, S, D)
-        # the last of S characters may look at all of them; T > 1 characters start at the first
+        q, k, v = self.qkv(x)
         dropout = self.dropout if self.training else 0.0
         if q.dtype == torch.bfloat16 and q.device.type == "cpu" and not dropout:
             out, _ = attend(q, k, v)  # torch's fused kernel takes two to four times as long there
         else:
-            out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=T > 1)
+            out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
         out = out.transpose(1, 2).reshape(B, T, C)  # the heads' outputs side by side
         return F.dropout(self.projection(out), self.dropout, self.training)
 
@@ -174,8 +171,8 @@ class Block(nn.Module):
             self.feed_forward_norm = norm(config)
             self.feed_forward = FeedForward(config)
 
-    def forward(self, x: Tensor, cache: "LayerCache | None" = None) -> Tensor:  # (B, T, C)
-        attended = self.attention(self.attention_norm(x), cache)
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, C)
+        attended = self.attention(self.attention_norm(x))
         x = x + attended if self.residual else attended
         if self.has_feed_forward:
             thought = self.feed_forward(self.feed_forward_norm(x))
@@ -215,11 +212,11 @@ class GPT(nn.Module):
             if last and self.config.zero_init and isinstance(module, nn.Linear):
                 nn.init.zeros_(module.weight)
 
-    def embed(self, tokens: Tensor, start: int = 0) -> Tensor:
+    def embed(self, tokens: Tensor) -> Tensor:
         """The residual stream's first state (B, T, C): which character, and where it stands."""
         x = self.token_embedding(tokens)  # (B, T, C)
         if self.config.positions == "learned":
-            x = x + self.position_embedding.weight[start : start + tokens.shape[1]]
+            x = x + self.position_embedding.weight[: tokens.shape[1]]
         return self.embedding_norm(x)
 
     def read_out(self, x: Tensor) -> Tensor:
@@ -229,49 +226,18 @@ class GPT(nn.Module):
         return cap * torch.tanh(logits / cap) if cap else logits
 
     def forward(
-        self, tokens: Tensor, targets: Tensor | None = None, cache: "KVCache | None" = None
+        self, tokens: Tensor, targets: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Logits (B, T, V) of each next character and, with `targets`, their mean loss in nats.
 
         Args:
-            tokens: (B, T) ids, T <= block_size (with a cache: T <= the room left in it).
+            tokens: (B, T) ids, T <= block_size.
             targets: (B, T) ids of the characters that really come next.
-            cache: keys and values of the characters before `tokens`; those of `tokens` are added.
         """
-        if cache and cache.length and tokens.shape[1] > 1:
-            raise ValueError("several characters at once can only be the first ones of a cache")
-        x = self.embed(tokens, cache.length if cache else 0)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, cache.layers[layer] if cache else None)
-        if cache:
-            cache.length += tokens.shape[1]
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = block(x)
         logits = self.read_out(x)
         if targets is None:
             return logits, None
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-
-class LayerCache:
-    """Keys and values of the characters read so far, in room for block_size of them."""
-
-    def __init__(self, shape: tuple[int, int, int, int], like: Tensor):
-        self.keys, self.values = like.new_empty(shape), like.new_empty(shape)  # (B, H, S, D)
-        self.length = 0
-
-    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Append k and v (B, H, T, D); return all of them (B, H, S, D)."""
-        start, self.length = self.length, self.length + k.shape[2]
-        self.keys[:, :, start : self.length] = k
-        self.values[:, :, start : self.length] = v
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
-
-
-class KVCache:
-    """What `GPT.forward` need not compute again while text is written character by character."""
-
-    def __init__(self, model: GPT, batch_size: int):
-        config = model.config
-        shape = (batch_size, config.n_head, config.block_size, config.head_size)
-        like = model.token_embedding.weight
-        self.layers = [LayerCache(shape, like) for _ in range(config.n_layer)]
-        self.length = 0  # characters read so far, also where there is no layer to remember them

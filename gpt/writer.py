@@ -35,7 +35,7 @@ def write(checkpoint: Checkpoint, prompt: str, args: argparse.Namespace, out: Te
 
     def first_row() -> Iterator[str]:
         for ids in islice(steps, args.max_new_chars):
-            for row, character in zip(rows, tokenizer.decode(ids.cpu().numpy()), strict=True):
+            for row, character in zip(rows, tokenizer.decode(ids), strict=True):
                 row.append(character)
             yield rows[0][-1]
 

@@ -21,6 +21,7 @@ TIERS = [  # each may import from those above it, and from its own
     {"storage", "cli"},
     {"kernels"},
     {"corpus", "model", "optim"},
+    {"decode"},
     {"device", "evaluate", "generate", "checkpoint"},
     {"attention", "monitor", "board"},
     {"trainer", "writer", "explorer"},

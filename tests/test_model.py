@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gpt.config import ModelConfig
-from gpt.model import GPT, Head, KVCache, MultiHeadAttention, RMSNorm, Rotary, attend, norm
+from gpt.model import GPT, Head, MultiHeadAttention, RMSNorm, Rotary, attend, norm
 
 V = 7  # characters in the alphabets of these tests
 
@@ -327,27 +327,6 @@ def test_earlier_characters_are_seen(name: str) -> None:
     changed = tokens.clone()
     changed[:, 0] = (changed[:, 0] + 1) % V
     assert not torch.allclose(model(changed)[0][:, -1], model(tokens)[0][:, -1], atol=1e-6)
-
-
-@each_variant
-def test_the_cache_changes_nothing(config: ModelConfig) -> None:
-    model, tokens = made(config), some_tokens()
-    expected = model(tokens)[0]
-    for first in (1, 3, config.block_size):  # as much at once as a prompt has
-        cache = KVCache(model, len(tokens))
-        got = [model(tokens[:, :first], cache=cache)[0]]
-        got += [
-            model(tokens[:, t : t + 1], cache=cache)[0] for t in range(first, config.block_size)
-        ]
-        torch.testing.assert_close(torch.cat(got, dim=1), expected, atol=1e-5, rtol=1e-5)
-
-
-def test_several_characters_into_a_begun_cache_are_refused() -> None:
-    model = made(sized())
-    cache = KVCache(model, 3)
-    model(some_tokens(length=2), cache=cache)
-    with pytest.raises(ValueError, match="first ones"):
-        model(some_tokens(length=2), cache=cache)
 
 
 # --- first weights, gradients, dropout ---------------------------------------------------------

@@ -49,9 +49,9 @@ MOST_HISTORY = 600_000  # weights and logits of other checkpoints: some 0.9 MB
 LINES = {
     "embed": "x = self.token_embedding(tokens)",
     "position": "x = x + self.position_embedding.weight[",
-    "norm": "attended = self.attention(self.attention_norm(x), cache)",
+    "norm": "attended = self.attention(self.attention_norm(x))",
     "qkv": "for linear in (self.query, self.key, self.value)",
-    "rotary": "q, k = self.rotary(q, start), self.rotary(k, start)",
+    "rotary": "q, k = self.rotary(q), self.rotary(k)",
     "qk_norm": "return self.qk_norm(q), self.qk_norm(k), v",
     "score": "scores = (q * D**-0.5) @ k.transpose(-2, -1)",
     "mask": "scores = scores + future",
