@@ -29,6 +29,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from gpt import storage
 from gpt.config import RUNS, Config
@@ -71,9 +72,26 @@ class Checkpoint:
 
     def make_model(self) -> GPT:
         """The model with its weights, in evaluation mode, on the CPU."""
-        model = GPT(self.config.model, len(self.tokenizer))
+        model = self.bare_model()
         model.load_state_dict(self.weights)
         return model.eval()
+
+    def bare_model(self) -> GPT:
+        """The model before its first weights are drawn: whatever is in the memory."""
+        with _NoFirstWeights():
+            return GPT(self.config.model, len(self.tokenizer))
+
+
+class _NoFirstWeights(TorchFunctionMode):
+    """Inside, `nn.init` does nothing. (On the meta device torch takes a second to do nothing.)"""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return function(*args, **kwargs)
 
 
 # --- one checkpoint ----------------------------------------------------------------------------
@@ -205,8 +223,7 @@ def _check_sizes(path: Path, checkpoint: Checkpoint) -> None:
 
 def _check_tensors(path: Path, checkpoint: Checkpoint) -> None:
     """Names, shapes and finite numbers: nothing that a model is built of is taken on trust."""
-    with torch.device("meta"):
-        model = GPT(checkpoint.config.model, len(checkpoint.tokenizer))
+    model = checkpoint.bare_model()
     weights = {name: tensor.shape for name, tensor in model.state_dict().items()}
     averages = averages_shapes(model, checkpoint.config.train) if checkpoint.averages else {}
     for file, wanted, tensors in (

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,10 +104,9 @@ class Monitor:
 
     def _write(self, model: GPT) -> str:
         prompt = self.tokenizer.known(self.config.log.sample_prompt) or self.tokenizer.alphabet[0]
-        characters = generate(model, self.tokenizer.encode(prompt), seed=self.config.train.seed)
-        count = self.config.log.sample_chars
+        steps = generate(model, self.tokenizer.encode(prompt), seed=self.config.train.seed)
         return self.tokenizer.decode(
-            [int(c) for c, _ in zip(characters, range(count), strict=False)]
+            [int(ids[0]) for ids in islice(steps, self.config.log.sample_chars)]
         )
 
     def _open_board(self, step: int) -> "Board":

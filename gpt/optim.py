@@ -40,8 +40,8 @@ def make_optimizers(
     embeddings: list[Tensor] = []
     vectors: list[Tensor] = []
     for name, parameter in model.named_parameters():
-        inside = name.startswith("blocks.") and parameter.ndim == 2
-        (matrices if inside else embeddings if parameter.ndim == 2 else vectors).append(parameter)
+        kind = matrices if _is_matrix_of_a_block(name, parameter) else embeddings
+        (kind if parameter.ndim == 2 else vectors).append(parameter)
     muon = config.optimizer == "muon" and matrices
     decayed = embeddings if muon else matrices + embeddings
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": vectors, "weight_decay": 0.0}]
@@ -56,6 +56,10 @@ def make_optimizers(
         return [adamw]
     precision = torch.bfloat16 if bf16 else torch.float32
     return [adamw, Muon(matrices, config.muon_learning_rate, config.weight_decay, precision)]
+
+
+def _is_matrix_of_a_block(name: str, parameter: Tensor) -> bool:
+    return name.startswith("blocks.") and parameter.ndim == 2
 
 
 def set_lr(optimizers: Iterable[torch.optim.Optimizer], share: float) -> None:
@@ -78,13 +82,11 @@ def averages_of(model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -
 
 def averages_shapes(model: nn.Module, config: TrainConfig) -> dict[str, torch.Size]:
     """Names and shapes of what `averages_of` gives after a step."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    muon = config.optimizer == "muon"  # no optimizer is made here: torch takes a second to
     return {
-        f"{names[parameter]}/{what}": torch.Size() if what == "step" else parameter.shape
-        for optimizer in make_optimizers(model, config)
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-        for what in (_MUON if isinstance(optimizer, Muon) else _ADAMW)
+        f"{name}/{what}": torch.Size() if what == "step" else parameter.shape
+        for name, parameter in model.named_parameters()
+        for what in (_MUON if muon and _is_matrix_of_a_block(name, parameter) else _ADAMW)
     }
 
 

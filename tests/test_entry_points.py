@@ -121,6 +121,20 @@ def test_sample_prints_the_text_only_from_any_directory(
     assert set(out) <= set(VERSE)
 
 
+def test_writing_does_not_wait_for_what_only_training_needs(place: Path, run: Path) -> None:
+    """torch imports its compiler, for a second or two, when an optimizer is made or a model on the
+    meta device; there are averages in this checkpoint."""
+    code = (
+        "import sys, sample\n"
+        f"assert sample.main(['--run', {str(run)!r}, '--max-new-chars', '40']) == 0\n"
+        "assert 'torch._dynamo' not in sys.modules and 'matplotlib' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=place, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_prompt_comes_through_a_pipe(place: Path, run: Path) -> None:
     code, out, err = call(
         place, "sample.py", "--prompt-file", "-", "--max-new-chars", "5", stdin="But soft"
