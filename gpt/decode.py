@@ -1,8 +1,8 @@
 """Reading on, a character at a time: `GPT.forward` on a CPU without what only training needs.
 
-The model's own modules read the first characters. From then on only the new one is computed, and
-the keys and values of those before it are kept; that is written in numpy, which on vectors as
-short as a character's takes half of torch's time. A test holds it equal to `GPT.forward`.
+The model's own modules read the beginning; of its characters only keys and values are kept. What
+is computed for each one after that is written in numpy, which on vectors as short as a character's
+takes half of torch's time. A test holds it equal to `GPT.forward`.
 
 Letters in the shapes as in gpt/model.py: B texts side by side, S characters read so far.
 """
@@ -49,19 +49,20 @@ class Decoder:
         If T is one more than the last time, only the last character is read: those before it are
         the ones of that time.
         """
-        goes_on = tokens.shape[1] == self.length + 1 > 1
-        self.length = tokens.shape[1]
-        return self._go_on(tokens[:, -1]) if goes_on else self._begin(tokens)
+        before, self.length = self.length, tokens.shape[1]
+        if self.length != before + 1:
+            self._begin(tokens[:, :-1])
+        return self._go_on(tokens[:, -1], place=self.length - 1)
 
     @torch.inference_mode()
-    def _begin(self, tokens: npt.NDArray[np.int64]) -> Array:  # (B, T)
+    def _begin(self, tokens: npt.NDArray[np.int64]) -> None:  # (B, T)
         x = self.model.embed(torch.from_numpy(tokens))  # (B, T, C)
         for layer in self.layers:
-            x = layer.begin(x)
-        return self.model.read_out(x[:, -1]).numpy()
+            layer.remember(x)
+            if layer is not self.layers[-1]:
+                x = layer.block(x)
 
-    def _go_on(self, token: npt.NDArray[np.int64]) -> Array:  # (B,)
-        place = self.length - 1
+    def _go_on(self, token: npt.NDArray[np.int64], place: int) -> Array:  # (B,)
         x = self.characters[token]  # (B, C)
         if self.model.config.positions == "learned":
             x = x + self.places[place]
@@ -93,11 +94,10 @@ class _Layer:
             self.activation = _ACTIVATIONS[config.feed_forward]
             self.down = _linear(rows, block.feed_forward.projection)
 
-    def begin(self, x: Tensor) -> Tensor:  # (B, T, C)
+    def remember(self, x: Tensor) -> None:  # (B, T, C)
         _, k, v = self.block.attention.qkv(self.block.attention_norm(x))  # (B, H, T, D)
         self.keys[..., : x.shape[1]] = k.transpose(-2, -1).numpy()
         self.values[:, :, : x.shape[1]] = v.numpy()
-        return cast(Tensor, self.block(x))
 
     def go_on(self, x: Array, place: int) -> Array:  # (B, C)
         attended = self.projection(self._attend(self.qkv(self.attention_norm(x)), place))
