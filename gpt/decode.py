@@ -1,8 +1,9 @@
-"""Reading on, a character at a time: `GPT.forward` on a CPU without what only training needs.
+"""Reading on, a character at a time: `GPT.forward` without what only training needs.
 
 The model's own modules read the beginning; of its characters only keys and values are kept. What
 is computed for each one after that is written in numpy, which on vectors as short as a character's
-takes half of torch's time. A test holds it equal to `GPT.forward`.
+takes half of torch's time; for a model that lives on another device too, where starting an
+operation costs more than the operation. A test holds it equal to `GPT.forward`.
 
 Letters in the shapes as in gpt/model.py: B texts side by side, S characters read so far.
 """
@@ -28,7 +29,7 @@ class Decoder:
     """Reads B texts side by side.
 
     Args:
-        model: on the CPU, in evaluation mode; its weights must stay as they are.
+        model: in evaluation mode; its weights must stay as they are.
         rows: B
     """
 
@@ -56,7 +57,8 @@ class Decoder:
 
     @torch.inference_mode()
     def _begin(self, tokens: npt.NDArray[np.int64]) -> None:  # (B, T)
-        x = self.model.embed(torch.from_numpy(tokens))  # (B, T, C)
+        device = self.model.token_embedding.weight.device
+        x = self.model.embed(torch.from_numpy(tokens).to(device))  # (B, T, C)
         for layer in self.layers:
             layer.remember(x)
             if layer is not self.layers[-1]:
@@ -84,7 +86,8 @@ class _Layer:
         self.values = np.empty((rows, H, config.block_size, D), np.float32)  # (B, H, S, D)
         attention = block.attention
         if attention.rotary:
-            self.cos, self.sin = attention.rotary.cos.numpy(), attention.rotary.sin.numpy()
+            turn = attention.rotary
+            self.cos, self.sin = turn.cos.numpy(force=True), turn.sin.numpy(force=True)
         self.attention_norm, self.qk_norm = _norm(block.attention_norm), _norm(attention.qk_norm)
         self.qkv = _linear(rows, attention.query, attention.key, attention.value)
         self.projection = _linear(rows, attention.projection)
@@ -96,8 +99,8 @@ class _Layer:
 
     def remember(self, x: Tensor) -> None:  # (B, T, C)
         _, k, v = self.block.attention.qkv(self.block.attention_norm(x))  # (B, H, T, D)
-        self.keys[..., : x.shape[1]] = k.transpose(-2, -1).numpy()
-        self.values[:, :, : x.shape[1]] = v.numpy()
+        self.keys[..., : x.shape[1]] = k.transpose(-2, -1).numpy(force=True)
+        self.values[:, :, : x.shape[1]] = v.numpy(force=True)
 
     def go_on(self, x: Array, place: int) -> Array:  # (B, C)
         attended = self.projection(self._attend(self.qkv(self.attention_norm(x)), place))

@@ -72,11 +72,10 @@ def generate(
     Args:
         model: in evaluation mode.
         tokens: (T,) the prompt, at least one character.
-        use_cache: keep what was computed of the characters before, if the model is on the CPU.
+        use_cache: keep what was computed of the characters before.
     """
     block_size = model.config.block_size
-    cached = use_cache and model.token_embedding.weight.device.type == "cpu"
-    read = Decoder(model, num_samples).read if cached else _reader(model)
+    read = Decoder(model, num_samples).read if use_cache else _reader(model)
     window = np.tile(tokens[-block_size:].astype(np.int64), (num_samples, 1))  # (B, T)
     for chance in _chances(seed, num_samples):
         chosen = sample_next(read(window), chance, temperature, top_k, top_p)
@@ -87,7 +86,7 @@ def generate(
 
 
 def _reader(model: GPT) -> Callable[[Ids], Floats]:
-    """The same as `Decoder.read`, on any device, all characters read each time."""
+    """The same as `Decoder.read`, all characters read each time."""
     device = model.token_embedding.weight.device
 
     @torch.inference_mode()
