@@ -152,7 +152,7 @@ def _run_tiny(bench: Bench, sizes: Sizes) -> Numbers:
 def _run_nanogpt(bench: Bench, sizes: Sizes) -> Numbers:
     ended = bench.nanogpt(*sizes.nanogpt.split())
     path = bench.peers["nanogpt"]
-    paths = {"path": str(path), "out_dir": str(bench.place / "nanogpt")}
+    paths = {"path": str(path), "out_dir": str(bench.place / "nanogpt-out")}
     scored = bench.job("score_nanogpt", cwd=path, **paths)
     ours = bench.chars - int(bench.chars * 0.9)  # characters that ours is scored on
     if sizes.corpus and scored["val_characters"] != ours:
@@ -388,7 +388,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     add("--repeat", type=number(int, 1), default=3, metavar="N", help="turns [3]")
     add("--json", type=Path, metavar="FILE", help="every number and what machine it is from")
     add("--plot", type=Path, metavar="FILE.png", help="the ratios as bars")
-    add("--smoke", action="store_true", help="toy sizes: shows in seconds that all of it works")
+    add("--smoke", action="store_true", help="toy sizes: does all of it work?")
     args = parser.parse_all(argv)
     unknown = [name for name in args.rows if name not in ROWS]
     if unknown:

@@ -161,8 +161,9 @@ class Bench:
         path = self.peers["nanogpt"]
         if not (path / "data/shakespeare_char/train.bin").is_file():
             raise Failure(f"run python data/shakespeare_char/prepare.py in {path} first")
-        out = f"--out_dir={self.place / 'nanogpt'}"
-        command = [sys.executable, "train.py", *NANOGPT, *flags, out]
+        out = self.place / "nanogpt-out"
+        shutil.rmtree(out, ignore_errors=True)  # or an older checkpoint might be scored
+        command = [sys.executable, "train.py", *NANOGPT, *flags, f"--out_dir={out}"]
         return run(command, path, os.environ | LEAVE_NO_TRACE)
 
     # --- measuring and telling -----------------------------------------------------------------
@@ -175,7 +176,7 @@ class Bench:
         show: dict[str, str],
         goals: dict[str, Goal] | None = None,
     ) -> dict[str, Measured]:
-        """Measure those contenders that take part, in turn, and print what they did.
+        """Measure the contenders that take part, in turn, and print what they did.
 
         Args:
             show: the numbers to print, key -> unit.
