@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -439,4 +440,5 @@ def _write_json(path: Path, facts: Numbers, bench: Bench) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.SIGTERM))  # so that it tidies up
     sys.exit(run_command(main))

@@ -64,11 +64,15 @@ def run(command: list[str], cwd: Path, env: dict[str, str], watch: bool = False)
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began, most = time.perf_counter(), 0.0
         process = subprocess.Popen(command, cwd=cwd, env=env, stdout=out, stderr=err)
-        ended, status, usage = os.wait4(process.pid, os.WNOHANG if watch else 0)
-        while not ended:
-            most = max(most, _anonymous_mb(process.pid))
-            time.sleep(0.02)
-            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        try:
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG if watch else 0)
+            while not ended:
+                most = max(most, _anonymous_mb(process.pid))
+                time.sleep(0.02)
+                ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        except BaseException:  # a signal ends this process: not without that one
+            process.kill()
+            raise
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)

@@ -144,15 +144,16 @@ def train_lecture(shape: list[int], path: str, vocab: int, warmup: int, steps: i
 
     The lecture's gpt.py is one script that trains for hours while it is imported. So its imports
     and classes alone are written into a module; what they read from the script's top is set there.
+    The model is the last of the classes, whose name has changed once.
     """
     import torch
 
     size = Shape(*shape)
-    lecture = _classes_of(Path(path))
+    lecture, last = _classes_of(Path(path))
     for name, value in size._asdict().items() | {("vocab_size", vocab), ("dropout", 0.0)}:
         setattr(lecture, name, value)
     lecture.device = "cpu"
-    model = lecture.GPTLanguageModel()
+    model = getattr(lecture, last)()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     data = torch.randint(vocab, (10**6,))
 
@@ -170,16 +171,16 @@ def train_lecture(shape: list[int], path: str, vocab: int, warmup: int, steps: i
     return speed(size, _timed(step, warmup, steps))
 
 
-def _classes_of(script: Path) -> Any:
-    """A module with the imports and classes of `script` and nothing else."""
+def _classes_of(script: Path) -> tuple[Any, str]:
+    """A module with the imports and classes of `script` and nothing else; its last class."""
     tree = ast.parse(script.read_text("utf-8"))
-    kept: list[ast.stmt] = [
-        node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef)
-    ]
+    kept = (ast.Import, ast.ImportFrom, ast.ClassDef)
+    body: list[ast.stmt] = [node for node in tree.body if isinstance(node, kept)]
+    last = [node.name for node in body if isinstance(node, ast.ClassDef)][-1]
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "lecture.py").write_text(ast.unparse(ast.Module(kept, [])), "utf-8")
+        (Path(folder) / "lecture.py").write_text(ast.unparse(ast.Module(body, [])), "utf-8")
         sys.path.insert(0, folder)
-        return importlib.import_module("lecture")
+        return importlib.import_module("lecture"), last
 
 
 def train_limit(shape: list[int], vocab: int, warmup: int, steps: int) -> Numbers:

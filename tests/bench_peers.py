@@ -67,7 +67,7 @@ class Table(nn.Module):
         super().__init__()
         self.wide = nn.Linear(n_embd, n_embd)
 
-class GPTLanguageModel(nn.Module):
+class WhateverItIsCalled(nn.Module):
     def __init__(self):
         super().__init__()
         assert (n_embd, n_head, block_size, dropout, device) == (16, 2, 16, 0.0, "cpu")
