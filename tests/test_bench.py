@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -239,9 +240,14 @@ def test_what_breaks_is_told_in_a_line_and_the_rest_goes_on(
     assert [who, "failed:", "bad", "luck"] in lines
 
 
+HERE = os.environ | {"PYTHONPATH": str(PROJECT)}  # this checkout, whichever is installed
+
+
 def call(*argv: str) -> tuple[int, str]:
     command = [sys.executable, str(PROJECT / "scripts" / "bench.py"), "--smoke", *argv]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(
+        command, env=HERE, capture_output=True, text=True, check=False, timeout=600
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -251,7 +257,7 @@ def files_of(folder: Path) -> set[Path]:
 
 def test_help_lists_the_rows_with_a_line_each() -> None:
     command = [sys.executable, str(PROJECT / "scripts" / "bench.py"), "--help"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(command, env=HERE, capture_output=True, text=True, check=True).stdout
     for name, row in bench.ROWS.items():
         assert f"  {name:<20} {row.__doc__}\n" in text
 
