@@ -6,7 +6,6 @@ import torch
 
 from gpt.config import Config
 from gpt.errors import Exit, Mistake
-from gpt.model import GPT
 
 
 def find_device(name: str) -> torch.device:
@@ -49,26 +48,25 @@ def uses_bf16(config: Config) -> bool:
     return device == "cuda" and torch.cuda.is_bf16_supported()
 
 
-def check_size(config: Config, vocab_size: int) -> int:
-    """The number of parameters, without allocating them.
+def check_size(config: Config, vocab_size: int) -> None:
+    """Refuse what cannot be trained here.
 
     Raises:
         Mistake: with exit code 2 if the machine's memory cannot hold a training step.
     """
-    with torch.device("meta"):
-        model = GPT(config.model, vocab_size)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    model, V = config.model, vocab_size
+    C = model.n_embd or V
+    parameters = (
+        12 * model.n_layer * C**2 + (2 * V + model.block_size) * C
+    )  # the lecture's have less
     rows = config.train.batch_size // config.train.accumulate
-    per_character = vocab_size * 3 + (config.model.n_embd or vocab_size) * (
-        4 + 24 * config.model.n_layer
-    )
-    needed = 4 * (4 * parameters + rows * config.model.block_size * per_character)
+    per_character = 3 * V + (4 + 24 * model.n_layer) * C
+    needed = 4 * (4 * parameters + rows * model.block_size * per_character)
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if find_device(config.train.device).type == "cpu" and needed > there:
         what = (
-            f"{parameters:,} parameters and a batch of {rows} × {config.model.block_size} "
+            f"{parameters:,} parameters and a batch of {rows} × {model.block_size} "
             f"characters need about {needed / 2**30:,.0f} GiB of {there / 2**30:,.0f}"
         )
         fix = "lower model.n_embd, model.n_layer or train.batch_size, or raise train.accumulate"
         raise Mistake(Exit.USAGE, what, fix)
-    return parameters

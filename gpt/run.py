@@ -90,15 +90,9 @@ def _from_anywhere(config: Config) -> Config:
 def _make_ready(config: Config) -> Corpus:
     """The corpus, once everything that can be refused has been looked at."""
     torch.set_num_threads(config.train.threads or torch.get_num_threads())
-    device = find_device(config.train.device)
     check_size(config, vocab_size=1)  # an absurd size is refused before anything is written
     corpus = load_corpus(config, say)
-    parameters = check_size(config, len(corpus.tokenizer))
-    say(
-        f"{corpus.name}: {len(corpus.ids):,} characters, {len(corpus.tokenizer)} distinct; "
-        f"model: {parameters:,} parameters; {device} ({torch.get_num_threads()} threads), "
-        f"{'bf16' if uses_bf16(config) else 'fp32'}"
-    )
+    check_size(config, len(corpus.tokenizer))
     return corpus
 
 
@@ -116,6 +110,12 @@ def _foresee_evaluations(config: Config, corpus: Corpus) -> None:
 
 
 def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> int:
+    parameters = sum(tensor.numel() for tensor in start.weights.values())
+    say(
+        f"{corpus.name}: {len(corpus.ids):,} characters, {len(corpus.tokenizer)} distinct; "
+        f"model: {parameters:,} parameters; {find_device(config.train.device)} "
+        f"({torch.get_num_threads()} threads), {'bf16' if uses_bf16(config) else 'fp32'}"
+    )
     storage.replace_file(run / "config.yaml", config.to_yaml().encode())
     step = start.progress.step
     with storage.storage_errors(run), Monitor(run, config, corpus.tokenizer, step) as monitor:

@@ -86,7 +86,7 @@ class Trainer:
         self._clip(loss)
         for optimizer in self.optimizers:
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
         self.progress.step += 1
         self.loss_sum += loss
         self.progress.loss_count += 1
