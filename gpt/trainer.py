@@ -125,14 +125,10 @@ class Trainer:
         train, block_size = self.config.train, self.config.model.block_size
         arrays = self.corpus.batch(step, train.seed, train.batch_size, block_size)
         tokens, targets = (torch.from_numpy(array) for array in arrays)
-        if (
-            self.device.type == "cuda"
-        ):  # from pinned memory, so that the copy need not be waited for
+        if self.device.type == "cuda":  # from pinned memory the copy need not be waited for
             tokens, targets = tokens.pin_memory(), targets.pin_memory()
-        return (
-            tokens.to(self.device, non_blocking=True),
-            targets.to(self.device, non_blocking=True),
-        )
+        device = self.device
+        return tokens.to(device, non_blocking=True), targets.to(device, non_blocking=True)
 
     def _loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):

@@ -126,10 +126,12 @@ class Bench:
         self.job("prepare", text=str(self.text))  # no row's first turn shall pay for it
 
     def left_out(self) -> dict[str, str]:
-        """Peers that do not take part, and how they could."""
+        """Who does not take part, and how they could."""
         absent = {name: how for name, how in PEERS.items() if name not in self.peers}
         if not importlib.util.find_spec("transformers"):
             absent["huggingface"] = "pip install transformers"
+        if not shutil.which(os.environ.get("CXX", "c++")):
+            absent["ours, compiled"] = "install a C++ compiler"
         return absent
 
     # --- processes -----------------------------------------------------------------------------
@@ -235,12 +237,18 @@ class Bench:
             self.lines.append(line)
             print(printed(line), flush=True)
 
-    def compare(self, found: dict[str, Measured], goals: dict[str, float | None], key: str) -> None:
-        """How many times as much of `key` ours has as each of `goals`; more is better."""
+    def compare(
+        self,
+        found: dict[str, Measured],
+        goals: dict[str, float | None],
+        key: str,
+        who: str = "ours",
+    ) -> None:
+        """How many times as much of `key` `who` has as each of `goals`; more is better."""
         for name, goal in goals.items():
-            if name in found:
+            if name in found and who in found:
                 wanted = None if goal is None else Goal(">=", goal)
-                self.tell(ratio(found["ours"], found[name], key, wanted))
+                self.tell(ratio(found[who], found[name], key, wanted))
 
 
 def progress(line: str) -> None:

@@ -84,6 +84,9 @@ class Clock:
     def __init__(self, steps: int):
         self.steps, self.times = steps, [time.perf_counter()]
 
+    def say(self, line: str) -> None:
+        raise RuntimeError(line)  # a flag that had no effect
+
     def advance(self) -> None:
         self.times.append(time.perf_counter())
         if len(self.times) > self.steps:
@@ -95,8 +98,14 @@ class Clock:
         return [end - start for start, end in zip(self.times, self.times[1:], strict=False)]
 
 
-def train_ours(shape: list[int], text: str, warmup: int, steps: int) -> Numbers:
-    """The trainer's own loop on tiny.yaml's kind of model, with AdamW as the peers have it."""
+def train_ours(
+    shape: list[int], text: str, warmup: int, steps: int, train: dict[str, Any]
+) -> Numbers:
+    """The trainer's own loop on tiny.yaml's kind of model, with AdamW as the peers have it.
+
+    Args:
+        train: keys of the config's section of that name.
+    """
     from gpt.cli import find_config, load_config
     from gpt.corpus import load_corpus
     from gpt.run import fresh
@@ -107,6 +116,7 @@ def train_ours(shape: list[int], text: str, warmup: int, steps: int) -> Numbers:
     overrides = {f"model.{key}": value for key, value in size._asdict().items()}
     overrides["train.batch_size"] = overrides.pop("model.batch_size")
     overrides |= {"train.optimizer": "adamw", "train.device": "cpu", "train.max_steps": never}
+    overrides |= {f"train.{key}": value for key, value in train.items()}
     overrides |= {f"log.{key}_every": never for key in ("log", "eval", "save")}
     config = load_config(find_config("tiny.yaml"), overrides | {"data.text": text})
     corpus = load_corpus(config, say=lambda line: None)
