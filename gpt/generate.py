@@ -65,9 +65,9 @@ def generate(
 ) -> Iterator[Ids]:
     """Go on after `tokens`, without end: each item is the next character's ids (num_samples,).
 
-    Sample i is a function of (seed, i), however many are written beside it. When the context is
-    full its older half is dropped, so that the rest need be read again only every block_size / 2
-    characters; with or without the cache the model sees the same.
+    Sample i is a function of (seed, i), up to rounding, however many are written beside it. When
+    the context is full its older half is dropped, so that the rest need be read again only every
+    block_size / 2 characters; with or without the cache the model sees the same.
 
     Args:
         model: in evaluation mode.
