@@ -37,15 +37,28 @@ def main(argv: list[str]) -> int:
         return _resume(args.resume, overrides, args.exact)
     path = find_config(args.config or "tiny.yaml")
     config = load_config(path, overrides)
-    if args.print_config:
+    if args.init_from:
+        _keep_model(overrides)
+    elif args.print_config:
         print(config.to_yaml(), end="")
         return Exit.DONE
 
     from gpt.checkpoint import find_checkpoint  # torch is imported only once it is needed
-    from gpt.run import say, train_new
+    from gpt.run import say, train_new, with_model_of
 
     origin = find_checkpoint(args.init_from, say) if args.init_from else None
+    if origin and args.print_config:
+        print(with_model_of(origin, config).to_yaml(), end="")
+        return Exit.DONE
     return train_new(config, path.stem, origin)
+
+
+def _keep_model(overrides: dict[str, object]) -> None:
+    """Refuse flags that would make another model of the one that is fine-tuned."""
+    changed = [key for key in overrides if key.startswith("model.") and key != "model.dropout"]
+    if changed:
+        what = f"--{changed[0]} cannot be changed when a model is fine-tuned"
+        raise Mistake(Exit.USAGE, what, "leave it out, or leave out --init-from")
 
 
 def _resume(run: str, overrides: dict[str, object], exact: bool) -> int:

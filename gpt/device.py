@@ -32,6 +32,11 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """What computes: `cpu`, or which make of GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
 def _devices(there: dict[str, int]) -> str:
     return ", ".join(f"{name} ({count})" for name, count in there.items() if count)
 
@@ -61,6 +66,8 @@ def check_size(config: Config, vocab_size: int) -> None:
     )  # the lecture's have less
     rows = config.train.batch_size // config.train.accumulate
     per_character = 3 * V + (4 + 24 * model.n_layer) * C
+    if model.dropout or uses_bf16(config):  # then attention's weights are kept, in bf16 or so
+        per_character += model.n_layer * model.n_head * model.block_size // 2
     needed = 4 * (4 * parameters + rows * model.block_size * per_character)
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if find_device(config.train.device).type == "cpu" and needed > there:
@@ -68,5 +75,5 @@ def check_size(config: Config, vocab_size: int) -> None:
             f"{parameters:,} parameters and a batch of {rows} × {model.block_size} "
             f"characters need about {needed / 2**30:,.0f} GiB of {there / 2**30:,.0f}"
         )
-        fix = "lower model.n_embd, model.n_layer or train.batch_size, or raise train.accumulate"
+        fix = "lower the model's sizes or train.batch_size, or raise train.accumulate"
         raise Mistake(Exit.USAGE, what, fix)

@@ -99,6 +99,9 @@ def as_mistake(problem: Exception) -> Mistake:
         what = f"{problem.filename or 'cannot write the output'}: {problem.strerror or problem}"
         return Mistake(Exit.STORAGE, what, "check the path, its rights and the free space")
     what = f"{type(problem).__name__}: {problem}"
+    if isinstance(problem, MemoryError) or "OutOfMemory" in what or "can't allocate" in what:
+        fix = "do less at a time: lower train.batch_size or --num-samples, raise train.accumulate"
+        return Mistake(Exit.USAGE, f"not enough memory: {problem}", fix)
     return Mistake(
         Exit.BUG, what, "this is a fault of ours: please report it with --debug's output"
     )

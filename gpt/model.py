@@ -1,7 +1,7 @@
 """The model, from the bigram table to the GPT. Read it from top to bottom.
 
 Letters in the shapes: B batch, T time (characters in a row), C n_embd, H n_head, D head_size,
-V vocab_size; S is T or, where only the last T of S characters ask, more.
+V vocab_size.
 """
 
 import math
@@ -22,17 +22,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1, with the causal mask of 3.2.3.
 
     Args:
-        q: what am I looking for? (..., T, D); the last T of the S characters ask.
-        k: what do I have? (..., S, D)
-        v: what can I share? (..., S, D)
+        q: what am I looking for? (..., T, D)
+        k: what do I have? (..., T, D)
+        v: what can I share? (..., T, D)
 
     Returns:
-        out (..., T, D), each row a mixture of the rows of v, and the weights (..., T, S) it is
+        out (..., T, D), each row a mixture of the rows of v, and the weights (..., T, T) it is
         mixed with: rows of non-negative numbers that sum to one.
     """
-    T, S, D = q.shape[-2], k.shape[-2], q.shape[-1]
-    scores = (q * D**-0.5) @ k.transpose(-2, -1)  # (..., T, S): how well does my query match a key
-    future = scores.new_full((T, S), -math.inf).triu(diagonal=S - T + 1)
+    T, D = q.shape[-2:]
+    scores = (q * D**-0.5) @ k.transpose(-2, -1)  # (..., T, T): how well does my query match a key
+    future = scores.new_full((T, T), -math.inf).triu(diagonal=1)
     scores = scores + future  # nobody looks into the future
     weights = scores.softmax(dim=-1)
     return weights @ v, weights

@@ -117,14 +117,13 @@ def _names(model: nn.Module) -> dict[Tensor, str]:
 def restore_averages(
     model: nn.Module, optimizers: Iterable[Optimizer], averages: dict[str, Tensor]
 ) -> None:
-    """Put back what `averages_of` gave, but for what another optimizer than before has no use."""
+    """Put back what `averages_of` gave."""
     parameters = dict(model.named_parameters())
     owner = {p: optimizer for optimizer in optimizers for p in optimizer.parameters}
     for key, tensor in averages.items():
         name, what = key.split("/")
         parameter = parameters[name]
-        if what in owner[parameter].averages:
-            owner[parameter].state[parameter][what] = tensor.clone().to(parameter.device)
+        owner[parameter].state[parameter][what] = tensor.clone().to(parameter.device)
 
 
 class AdamW(Optimizer):

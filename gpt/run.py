@@ -38,11 +38,10 @@ def train_new(config: Config, name: str, init_from: Checkpoint | None = None) ->
 
     Args:
         name: what the run is called, after the time stamp, where run.dir is not given.
-        init_from: fine-tune this model; its architecture takes the place of the config's.
+        init_from: fine-tune this model.
     """
     if init_from:
-        model = init_from.config.model.model_copy(update={"dropout": config.model.dropout})
-        config = config.model_copy(update={"model": model})
+        config = with_model_of(init_from, config)
     config = _from_anywhere(config)
     corpus = _make_ready(config)
     _foresee_evaluations(config, corpus)
@@ -74,6 +73,12 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
         corpus = _make_ready(config)
         _compare(start, config, corpus, exact)
         return _session(config, corpus, run, start)
+
+
+def with_model_of(origin: Checkpoint, config: Config) -> Config:
+    """`config` with the architecture of `origin`; dropout is how it is trained, not what it is."""
+    model = origin.config.model.model_copy(update={"dropout": config.model.dropout})
+    return config.model_copy(update={"model": model})
 
 
 def _from_anywhere(config: Config) -> Config:
@@ -127,10 +132,9 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
         return 128 + trainer.stop_signal
     best = progress.best_val_loss
     loss = f"{best:.4f} nats = {bits(best):.4f} bits per character" if best else "not measured"
-    say(
-        f"best val loss {loss} (step {progress.best_step}), run {place}; "
-        f"go on with: python sample.py --run {place} | tensorboard --logdir {shown(run.parent)}"
-    )
+    say(f"best val loss {loss} (step {progress.best_step}), run {place}; go on with:")
+    say(f"  python sample.py --run {place}")
+    say(f"  tensorboard --logdir {shown(run.parent)}")
     return Exit.DONE
 
 
@@ -149,7 +153,8 @@ def fine_tuned(origin: Checkpoint, config: Config, corpus: Corpus) -> Checkpoint
     """
     start = fresh(config, corpus)
     weights = start.weights
-    common = [c for c in corpus.tokenizer.alphabet if c in set(origin.tokenizer.alphabet)]
+    known = set(origin.tokenizer.alphabet)
+    common = [c for c in corpus.tokenizer.alphabet if c in known]
     new = torch.from_numpy(corpus.tokenizer.encode("".join(common)).astype(np.int64))
     old = torch.from_numpy(origin.tokenizer.encode("".join(common)).astype(np.int64))
     for name, tensor in origin.weights.items():
@@ -179,6 +184,9 @@ def _compare(start: Checkpoint, config: Config, corpus: Corpus, exact: bool) -> 
     """
     same_alphabet(start, corpus)
     before, now = start.progress.identity, identity(config, corpus)
+    if exact:  # what the user changes need not be said, but then it is not the same run
+        before = before | {f"train.{key}": x for key, x in start.config.train.model_dump().items()}
+        now |= {f"train.{key}": x for key, x in config.train.model_dump().items()}
     differences = [
         f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]
     ]

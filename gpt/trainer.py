@@ -15,7 +15,7 @@ from torch import Tensor
 from gpt.checkpoint import Checkpoint, Progress, save_checkpoint
 from gpt.config import Config
 from gpt.corpus import Corpus
-from gpt.device import find_device, uses_bf16
+from gpt.device import device_name, find_device, uses_bf16
 from gpt.errors import Exit, Mistake
 from gpt.evaluate import bits, exact_loss
 from gpt.model import GPT
@@ -73,7 +73,8 @@ class Trainer:
         """One optimizer update."""
         began = time.perf_counter()
         config, step = self.config.train, self.progress.step
-        torch.manual_seed(mixed(config.seed, step))  # for dropout
+        if self.config.model.dropout:
+            torch.manual_seed(mixed(config.seed, step))
         set_lr(self.optimizers, lr_at(step, config))
         tokens, targets = self._batch(step)
         loss = torch.zeros((), device=self.device)
@@ -124,11 +125,11 @@ class Trainer:
         """tokens and targets (B, T) of training step `step`."""
         train, block_size = self.config.train, self.config.model.block_size
         arrays = self.corpus.batch(step, train.seed, train.batch_size, block_size)
-        tokens, targets = (torch.from_numpy(array) for array in arrays)
-        if self.device.type == "cuda":  # from pinned memory the copy need not be waited for
+        tokens, targets = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+        cuda = self.device.type == "cuda"
+        if cuda:  # from pinned memory, all in one piece, the copy need not be waited for
             tokens, targets = tokens.pin_memory(), targets.pin_memory()
-        device = self.device
-        return tokens.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+        return tokens.to(self.device, non_blocking=cuda), targets.to(self.device, non_blocking=cuda)
 
     def _loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
@@ -137,18 +138,20 @@ class Trainer:
         return loss
 
     def _compiled(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """`_loss`, compiled with its gradient on a first batch; as it is where that fails."""
         compiled = torch.compile(self._loss)
-
-        def loss_of(tokens: Tensor, targets: Tensor) -> Tensor:
-            try:
-                return compiled(tokens, targets)
-            except Exception as problem:
-                reason = str(problem).strip().splitlines()[0]
-                self.monitor.say(f"train.compile failed, going on without it: {reason}")
-                self.loss_of = self._loss
-                return self._loss(tokens, targets)
-
-        return loss_of
+        batch = self._batch(0)
+        try:
+            compiled(
+                *(tensor.chunk(self.config.train.accumulate)[0] for tensor in batch)
+            ).backward()
+        except Exception as problem:  # whatever compiler, driver or tool is missing or too old
+            reason = " ".join(str(problem).split()) or type(problem).__name__
+            self.monitor.say(f"train.compile failed, going on without it: {reason[:200]}")
+            return self._loss
+        finally:
+            self.model.zero_grad()
+        return compiled
 
     def _clip(self, loss: Tensor) -> None:
         """Clip the gradient, unless it is not finite: then stop, the weights are still good.
@@ -171,9 +174,10 @@ class Trainer:
     # --- after a step --------------------------------------------------------------------------
 
     def _catch_up(self) -> None:
-        """Wait for the device, so that the time of the steps is whole, and look at their loss."""
-        began = time.perf_counter()
-        self._check_finite(self.loss_sum, f"the loss up to step {self.progress.step}")
+        """Wait for the device, so that the time of the steps is whole, and look at its numbers."""
+        began, step = time.perf_counter(), self.progress.step
+        self._check_finite(self.loss_sum, f"the loss up to step {step}")
+        self._check_finite(self.grad_norm, f"the gradient in step {step}")
         self.seconds += time.perf_counter() - began
 
     def _evaluate(self) -> bool:
@@ -252,7 +256,7 @@ def identity(config: Config, corpus: Corpus) -> dict[str, Any]:
     return {
         "corpus": corpus.sha256,
         "torch": torch.__version__,
-        "device": str(find_device(config.train.device)),
+        "device": device_name(find_device(config.train.device)),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "bf16": uses_bf16(config),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -156,6 +157,21 @@ def test_one_line_is_one_printable_line(text: str) -> None:
     assert line.isprintable()
     assert line == text or not text.isprintable()
     assert as_mistake(ValueError(text)).lines().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        MemoryError("Unable to allocate 8 TiB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 TiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 TiB"),
+    ],
+)
+def test_too_little_memory_is_no_fault_of_ours(problem: Exception) -> None:
+    mistake = as_mistake(problem)
+    assert mistake.exit_code == Exit.USAGE
+    assert "8 TiB" in mistake.what
+    assert "train.batch_size" in mistake.fix
 
 
 # --- torch is imported only once it is needed --------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import VERSE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,7 +127,7 @@ def test_no_command_waits_for_torch_s_compiler(place: Path, run: Path, tmp_path:
     meta device; there are averages in this checkpoint."""
     copy = str(shutil.copytree(run, tmp_path / "copy"))
     for command, *argv in (
-        ("train", "--resume", copy, "--train.max_steps", "20"),
+        ("train", "--resume", copy, "--train.max_steps", "21"),
         ("sample", "--run", copy, "--max-new-chars", "40"),
     ):
         code = (
@@ -292,6 +293,19 @@ def test_a_run_can_be_resumed_and_fine_tuned(trained: Path, command: Command) ->
     code, out, err = command(sample.main, "--run", "tuned", "--prompt", "é", "--max-new-chars", "4")
     assert code == 0
     assert out.startswith("é")
+
+
+def test_a_model_that_is_fine_tuned_keeps_its_sizes(
+    trained: Path, mistaken: Command, tmp_path: Path
+) -> None:
+    argv = [*TOY, "--init-from", "mine", "--print-config"]
+    assert_contract(mistaken(*argv, "--model.n_layer", "3"), 2, "--model.n_layer cannot be changed")
+    (tmp_path / "wide.yaml").write_text("model: {n_embd: 48, n_head: 3}\n")
+    code, out, err = mistaken(*argv, "--config", "wide.yaml", "--model.dropout", "0.25")
+    assert (code, err) == (0, "")
+    model = yaml.safe_load(out)["model"]
+    origin = yaml.safe_load((trained / "config.yaml").read_text())["model"]
+    assert model == origin | {"dropout": 0.25}
 
 
 def test_a_fine_tuning_from_nowhere(mistaken: Command) -> None:

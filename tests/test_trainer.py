@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from functools import partial
 from pathlib import Path
@@ -359,13 +360,15 @@ def test_what_differs_is_said(trained: Trained, capsys: pytest.CaptureFixture[st
     assert "not bit for bit the undisturbed run: threads 1 -> 2" in capsys.readouterr().err
 
 
-def test_another_optimizer_begins_its_averages_anew(trained: Trained) -> None:
-    for first, second in (("adamw", "muon"), ("muon", "adamw")):
-        run = trained(train__optimizer=first)
-        assert go_on(run, train__optimizer=second, train__max_steps=8) == Exit.DONE
-        kinds = {key.rpartition("/")[2] for key in last(run).averages}
-        assert ("average" in kinds) is (second == "muon")
-        assert go_on(run, train__max_steps=9) == Exit.DONE
+def test_an_exact_resume_is_one_with_nothing_changed(trained: Trained) -> None:
+    run = trained()
+    assert resume(run, lambda config: config, exact=True) == Exit.DONE
+    for key, value in (("learning_rate", 0.5), ("compile", True), ("threads", 2)):
+        change = partial(overridden, overrides={f"train.{key}": value})
+        with pytest.raises(Mistake, match=rf"train\.{key} .* -> {value}") as caught:
+            resume(run, change, exact=True)
+        torch.set_num_threads(1)
+        assert caught.value.exit_code == Exit.CHECKPOINT
 
 
 def test_a_text_with_other_characters_is_refused(trained: Trained, text_file: Path) -> None:
@@ -440,6 +443,83 @@ def test_auto_precision_is_a_function_of_the_cpu_and_the_width(
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
         assert uses_bf16(wide) == able
         assert not uses_bf16(toy_config)  # too small to gain anything
+
+
+def test_batches_are_in_one_piece(toy_config: Config, toy_corpus: Corpus, tmp_path: Path) -> None:
+    """Or CUDA copies them once more, from memory that is not pinned, and waits for that."""
+    with Monitor(tmp_path, toy_config, toy_corpus.tokenizer, 0) as monitor:
+        trainer = Trainer(toy_config, toy_corpus, tmp_path, fresh(toy_config, toy_corpus), monitor)
+        assert all(tensor.is_contiguous() for tensor in trainer._batch(0))
+
+
+def test_a_gradient_that_is_not_finite_stops_where_nobody_looks_at_each_step(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU."""
+
+    def not_looked_at(self: Trainer, loss: Tensor) -> None:
+        self.grad_norm = torch.tensor(float("inf"))
+
+    monkeypatch.setattr(Trainer, "_clip", not_looked_at)
+    with pytest.raises(Mistake, match="not finite: the gradient in step 1") as caught:
+        trained()
+    assert caught.value.exit_code == Exit.NUMERIC
+
+
+# --- compiled ----------------------------------------------------------------------------------
+
+
+class Breaks(torch.autograd.Function):
+    """A gradient that no compiler has made."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        raise RuntimeError("no compiler\nis here")
+
+
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_without_a_compiler_training_goes_on(
+    trained: Trained,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    way: str,
+) -> None:
+    def compiled(loss_of: Any) -> Any:
+        def breaks(tokens: Tensor, targets: Tensor) -> Any:
+            if way == "forward":
+                raise RuntimeError("no compiler\nis here")
+            return Breaks.apply(loss_of(tokens, targets))
+
+        return breaks
+
+    plain = last(trained())
+    monkeypatch.setattr(torch, "compile", compiled)
+    capsys.readouterr()
+    fallen_back = last(trained(train__compile=True))
+    said = capsys.readouterr().err
+    assert "train.compile failed, going on without it: no compiler is here\n" in said
+    assert_same(plain.weights, fallen_back.weights)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # within torch's compiler
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_learns_what_is_learned_without(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses = [
+        last(trained(train__compile=compile, train__accumulate=2)).progress.val_loss
+        for compile in (False, True)
+    ]
+    assert "train.compile failed" not in capsys.readouterr().err
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+# --- on a GPU ----------------------------------------------------------------------------------
 
 
 @pytest.mark.gpu
