@@ -50,7 +50,15 @@ class Line:
 
     @property
     def met(self) -> bool | None:
+        """By the median."""
         return self.goal.is_met(self.median) if self.goal else None
+
+    @property
+    def met_throughout(self) -> bool | None:
+        """By the whole range."""
+        if self.goal is None:
+            return None
+        return self.goal.is_met(self.low) and self.goal.is_met(self.high)
 
 
 def amount(
@@ -96,7 +104,8 @@ def printed(line: Line) -> str:
     text = f"    {line.what:<34} {shown(line.median):>9} {line.unit:<8} {span:<19}"
     notes = []
     if line.goal:
-        notes.append(f"goal {line.goal}: {'met' if line.met else 'not met'}")
+        met = "met" if line.met_throughout else "met by the median" if line.met else "not met"
+        notes.append(f"goal {line.goal}: {met}")
     if line.overlap:
         notes.append("the ranges overlap")
     return " ".join([text, ", but ".join(notes)]).rstrip()

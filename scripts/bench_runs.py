@@ -29,6 +29,7 @@ PEERS = {
     "lecture": "give --peer lecture=PATH, gpt.py of github.com/karpathy/ng-video-lecture",
 }
 NANOGPT = ["config/train_shakespeare_char.py", "--device=cpu", "--compile=False"]
+COMPILED = ("ours, compiled", "ours, bf16, compiled")
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes; of getrusage
 LEAVE_NO_TRACE = {"PYTHONDONTWRITEBYTECODE": "1"}  # in a peer's checkout
 
@@ -79,6 +80,8 @@ def run(command: list[str], cwd: Path, env: dict[str, str], watch: bool = False)
         err.seek(0)
         if process.returncode:
             raise Failure(_reason(err.read()) or f"exit code {process.returncode}")
+        if watch and not most:
+            raise Failure("this system does not tell RssAnon")
         return Ended(out.read(), seconds, usage.ru_maxrss * RSS_UNIT / 1e6, most)
 
 
@@ -114,6 +117,7 @@ class Bench:
         self.measured: list[Measured] = []
         self.lines: list[Line] = []
         self.race: dict[str, Measured] = {}  # what two rows share
+        self.turn = 0  # which one is being measured
         skip = shutil.ignore_patterns("__pycache__")
         for name in ("gpt", "configs"):
             shutil.copytree(PROJECT / name, place / name, ignore=skip)
@@ -131,7 +135,7 @@ class Bench:
         if not importlib.util.find_spec("transformers"):
             absent["huggingface"] = "pip install transformers"
         if not shutil.which(os.environ.get("CXX", "c++")):
-            absent["ours, compiled"] = "install a C++ compiler"
+            absent |= dict.fromkeys(COMPILED, "install a C++ compiler")
         return absent
 
     # --- processes -----------------------------------------------------------------------------
@@ -204,7 +208,7 @@ class Bench:
         found = {name: Measured(row, case, name) for name in names}
         self.measured += found.values()
         for turn in range(self.repeat):
-            first = turn % len(names)
+            self.turn, first = turn, turn % len(names)
             for name in names[first:] + names[:first]:
                 if found[name].error:
                     continue
@@ -244,7 +248,7 @@ class Bench:
         key: str,
         who: str = "ours",
     ) -> None:
-        """How many times as much of `key` `who` has as each of `goals`; more is better."""
+        """How many times as much of `key` `who` has as each of `goals`."""
         for name, goal in goals.items():
             if name in found and who in found:
                 wanted = None if goal is None else Goal(">=", goal)

@@ -33,7 +33,7 @@ class GPT(torch.nn.Module):
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     def generate(self, idx, max_new_tokens):
-        return torch.zeros(1, idx.shape[1] + max_new_tokens, dtype=torch.long)
+        return torch.zeros(len(idx), idx.shape[1] + max_new_tokens, dtype=torch.long)
 """
 FLAGS = """
 import sys

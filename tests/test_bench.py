@@ -38,7 +38,7 @@ def test_a_ratio_reaches_from_the_least_possible_to_the_most() -> None:
     assert (line.median, line.low, line.high) == (3 / 2, 2 / 4, 10 / 1)
     assert line.met
     assert line.overlap
-    assert printed(line).endswith("goal <= 1.5: met, but the ranges overlap")
+    assert printed(line).endswith("goal <= 1.5: met by the median, but the ranges overlap")
 
 
 def test_ranges_that_only_touch_overlap_and_others_do_not() -> None:
@@ -48,6 +48,18 @@ def test_ranges_that_only_touch_overlap_and_others_do_not() -> None:
     assert apart
     assert not apart.overlap
     assert printed(apart).endswith("goal >= 1.2: not met")
+
+
+def test_a_goal_is_met_by_the_median_or_by_all() -> None:
+    goal = Goal("<=", 4)
+    for seconds, met in (
+        ((1, 2, 4), "met"),
+        ((1, 2, 5), "met by the median"),
+        ((1, 5, 5), "not met"),
+    ):
+        line = amount(measured("a", *seconds), "seconds", "s", goal)
+        assert line
+        assert printed(line).endswith(f"goal <= 4: {met}")
 
 
 def test_a_difference_is_taken_turn_by_turn() -> None:
@@ -139,6 +151,14 @@ def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
         python("import os; os.kill(os.getpid(), 9)", tmp_path)
 
 
+def test_memory_that_the_system_does_not_tell_is_no_memory_of_zero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_runs, "_anonymous_mb", lambda _: 0.0)
+    with pytest.raises(Failure, match="does not tell RssAnon"):
+        python("", tmp_path, watch=True)
+
+
 @pytest.fixture
 def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench that started nothing."""
@@ -212,6 +232,8 @@ def test_nanogpt_s_checkpoint_is_scored_by_ours(
         (["--peer", "minigpt=."], "NAME is nanogpt or lecture"),
         (["--peer", "nanogpt=nowhere"], "train.py is not there"),
         (["--repeat", "0"], "must be at least 1"),
+        (["--json", "nowhere/found.json"], "no such folder"),
+        (["--plot", "nowhere/ratios.png"], "no such folder"),
     ],
 )
 def test_mistakes_are_named_before_anything_starts(argv: list[str], what: str) -> None:
