@@ -81,8 +81,8 @@ class _Layer:
     def __init__(self, block: Block, model: GPT, rows: int):
         self.block, config = block, model.config
         H, D = self.heads = config.n_head, config.head_size
-        self.keys = np.empty((rows, H, D, config.block_size), np.float32)  # (B, H, D, S)
-        self.values = np.empty((rows, H, config.block_size, D), np.float32)  # (B, H, S, D)
+        self.keys = np.empty((rows, H, config.block_size, D), np.float32)  # (B, H, S, D)
+        self.values = np.empty_like(self.keys)
         attention = block.attention
         if attention.rotary:
             turn = attention.rotary
@@ -98,7 +98,7 @@ class _Layer:
 
     def remember(self, x: Tensor) -> None:  # (B, T, C)
         _, k, v = self.block.attention.qkv(self.block.attention_norm(x))  # (B, H, T, D)
-        self.keys[..., : x.shape[1]] = k.transpose(-2, -1).numpy(force=True)
+        self.keys[:, :, : x.shape[1]] = k.numpy(force=True)
         self.values[:, :, : x.shape[1]] = v.numpy(force=True)
 
     def go_on(self, x: Array, place: int) -> Array:  # (B, C)
@@ -117,8 +117,9 @@ class _Layer:
             partner = np.concatenate([qk[..., D // 2 :], qk[..., : D // 2]], axis=-1)
             qk = qk * self.cos[place] + partner * self.sin[place]
         qk = self.qk_norm(qk)
-        self.keys[..., place], self.values[:, :, place] = qk[:, 1], v
-        scores = (qk[:, 0, :, None] * D**-0.5) @ self.keys[..., : place + 1]  # (B, H, 1, S)
+        self.keys[:, :, place], self.values[:, :, place] = qk[:, 1], v
+        q, keys = qk[:, 0, :, None] * D**-0.5, self.keys[:, :, : place + 1]
+        scores = q @ keys.swapaxes(-1, -2)  # (B, H, 1, S)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         out = weights @ self.values[:, :, : place + 1] / weights.sum(-1, keepdims=True)
         return out.reshape(B, H * D)
