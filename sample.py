@@ -5,7 +5,7 @@ import io
 import sys
 from pathlib import Path
 
-from gpt.errors import Exit, Mistake, one_line, run_command
+from gpt.errors import Exit, Mistake, run_command, say
 
 
 def main(argv: list[str]) -> int:
@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the text may hold anything
-    checkpoint = find_checkpoint(args.run, lambda line: print(one_line(line), file=sys.stderr))
+    checkpoint = find_checkpoint(args.run, say)
     write(checkpoint, prompt, args, sys.stdout)
     return Exit.DONE
 

@@ -4,7 +4,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from gpt.errors import Exit, Mistake, run_command
+from gpt.errors import Exit, Mistake, run_command, say
 
 
 def main(argv: list[str]) -> int:
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
         return Exit.DONE
 
     from gpt.checkpoint import find_checkpoint  # torch is imported only once it is needed
-    from gpt.run import say, train_new, with_model_of
+    from gpt.run import train_new, with_model_of
 
     origin = find_checkpoint(args.init_from, say) if args.init_from else None
     if origin and args.print_config:

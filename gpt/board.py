@@ -123,7 +123,7 @@ class Board:
 
 def fenced(text: str) -> str:
     """`text` as Markdown that shows it as it is, line breaks and all."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
+    return "\n".join(f"    {line}" for line in text.split("\n"))
 
 
 def _flat(config: Config) -> dict[str, int | float | str]:

@@ -121,7 +121,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         Mistake: with exit code 4, naming the file that is missing, damaged or foreign.
     """
     if not path.is_dir():
-        names = ", ".join(other.name for other in checkpoints_of(path.parents[1])[-5:])
+        names = ", ".join(other.name for other in checkpoints_of(path.absolute().parents[1])[-5:])
         fix = f"there are: {names}" if names else "give a run or one of its checkpoints"
         raise Mistake(Exit.CHECKPOINT, f"no checkpoint {path}", fix)
     files = _verified_files(path)
@@ -150,7 +150,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 # what readers raise at bytes that are consistently hashed, but were not written by this project
 _NOT_OURS = (
     ValidationError, SafetensorError, ValueError, TypeError, KeyError, AttributeError,
-    RecursionError, OverflowError, MemoryError,
+    RecursionError, OverflowError,
 )  # fmt: skip
 
 
@@ -313,7 +313,8 @@ def load_last(run: Path, say: Callable[[str], None]) -> Checkpoint:
     checkpoint, damage = _first_whole(run, lambda: checkpoints_of(run)[::-1])
     if checkpoint:
         step = checkpoint.progress.step
-        for path, mistake in list(damage.items())[:1]:
+        if damage:
+            path, mistake = next(iter(damage.items()))
             lost = f"steps {step + 1} to {_step(path)} are lost"
             say(f"warning: {mistake.what}; going on from step {step}, {lost}")
         return checkpoint
@@ -343,7 +344,7 @@ def _first_whole(
         try:
             return load_checkpoint(paths[0]), damage
         except Mistake as mistake:
-            if paths[0].exists():
+            if paths[0].exists() or paths[0].is_symlink():
                 damage[paths[0]] = mistake
     return None, damage
 
@@ -425,7 +426,8 @@ def create_run(config: Config, name: str) -> Path:
     Raises:
         Mistake: with exit code 7 if something lies there already.
     """
-    path = Path(config.run.dir or RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{name}").absolute()
+    path = Path(config.run.dir or RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{name}")
+    path = path.expanduser().absolute()
     first = path.name
     with storage.storage_errors(path):
         for attempt in itertools.count(2):
@@ -441,11 +443,8 @@ def create_run(config: Config, name: str) -> Path:
 
 def _unused(path: Path, given: str) -> Path:
     """`path`, if nothing lies there but what a start cut short may leave."""
-    if not path.is_dir() or {item.name for item in path.iterdir()} - {".lock", "checkpoints"}:
-        used = True
-    else:
-        used = bool(checkpoints_of(path))
-    if used:
+    left = {".lock", "checkpoints"}
+    if not path.is_dir() or {item.name for item in path.iterdir()} - left or checkpoints_of(path):
         what = f"{given} is not empty: a new run does not write over it"
         fix = f"go on with --resume {given}, or give another --run.dir"
         raise Mistake(Exit.BUSY, what, fix)

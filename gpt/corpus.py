@@ -329,9 +329,11 @@ NAMED = {  # name -> SHA-256 of the text
 def _named_text(name: str, say: Callable[[str], None]) -> Path:
     """The file of a named corpus, made first if it is not there or not what it should be."""
     path = DATA / f"{name}.txt"
-    if not (path.is_file() and _sha256(path.read_bytes()) == NAMED[name]):
-        data = _fetch_plays(say) if name == "shakespeare" else _download(TINYSHAKESPEARE_URL, say)
-        keep_named_text(name, data)
+    with storage.lock(DATA / f".{name}.lock", wait=True):  # two first runs may start together
+        if not (path.is_file() and _sha256(path.read_bytes()) == NAMED[name]):
+            plays_alone = name == "shakespeare"
+            data = _fetch_plays(say) if plays_alone else _download(TINYSHAKESPEARE_URL, say)
+            keep_named_text(name, data)
     return path
 
 

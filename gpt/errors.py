@@ -41,6 +41,11 @@ class Mistake(Exception):
         return "\n".join([own, *(mistake.lines() for mistake in self.more)])
 
 
+def say(line: str) -> None:
+    """A line on stderr; stdout is for what a command makes."""
+    print(one_line(line), file=sys.stderr, flush=True)
+
+
 def one_line(text: str) -> str:
     """`text` with line breaks and control characters made visible: it may quote a user's file."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -71,8 +71,8 @@ class Monitor:
     def log(self, row: dict[str, Any]) -> None:
         """Write one logged step: a line of metrics.jsonl, TensorBoard's scalars, the bar."""
         if row.get("val_loss") is not None:
-            row["val_bits_per_char"] = bits(row["val_loss"])
             self.val_loss = row["val_loss"]
+            row = row | {"val_bits_per_char": bits(row["val_loss"])}
             self.say(
                 f"step {row['step']:>6}  val loss {row['val_loss']:.4f} nats "
                 f"= {row['val_bits_per_char']:.4f} bits per character"

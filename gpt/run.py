@@ -1,6 +1,6 @@
 """A run, from the command to its last line: new, resumed or fine-tuned."""
 
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from gpt.checkpoint import (
 from gpt.config import Config
 from gpt.corpus import Corpus, load_corpus
 from gpt.device import check_size, find_device, uses_bf16
-from gpt.errors import Exit, Mistake, one_line
+from gpt.errors import Exit, Mistake, say
 from gpt.evaluate import bits
 from gpt.model import GPT
 from gpt.monitor import Monitor
@@ -65,14 +65,27 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
             "it was stopped before its first: start it again as at first" if begun else known_runs()
         )
         raise Mistake(Exit.CHECKPOINT, f"no run with a checkpoint in {run}", fix)
+    _refuse_links(run)
     with locked(run):
         start = load_last(run, say)
-        set_aside(run, start.progress.step)
-        tidy(run, start.config.log.keep)  # a kill may have come before it
         config = change(start.config)
         corpus = _make_ready(config)
         _compare(start, config, corpus, exact)
+        set_aside(run, start.progress.step)
+        tidy(run, config.log.keep)  # a kill may have come before it
         return _session(config, corpus, run, start)
+
+
+def _refuse_links(run: Path) -> None:
+    """What is written into a run must not land elsewhere; a checkpoint is only read, with care."""
+    for folder, names, files in os.walk(run):
+        if Path(folder) == run / "checkpoints":
+            names.clear()
+            continue
+        for path in (Path(folder, name) for name in names + files):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                what = f"{path} is a link or no plain file: what is written there lands elsewhere"
+                raise Mistake(Exit.CHECKPOINT, what, "put in its place what it leads to")
 
 
 def with_model_of(origin: Checkpoint, config: Config) -> Config:
@@ -203,7 +216,3 @@ def shown(path: Path) -> str:
     return (
         str(path.resolve().relative_to(here)) if path.resolve().is_relative_to(here) else str(path)
     )
-
-
-def say(line: str) -> None:
-    print(one_line(line), file=sys.stderr, flush=True)

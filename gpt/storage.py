@@ -37,8 +37,8 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, content: Content) -> None:
-    """Create `path` with `content`, whole or in pieces, and wait until the disk has it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    """Create `path`, which must not be there, with `content`, and wait until the disk has it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         for piece in [content] if isinstance(content, bytes) else content:
             write_all(descriptor, piece)
@@ -100,6 +100,7 @@ def replace_file(path: Path, data: bytes) -> None:
     """Put `data` in place of `path`: a reader sees the old content or the new, whole."""
     beside = path.with_name(f".{path.name}.tmp")
     with storage_errors(path):
+        remove(beside)  # a crash may have left it; in a stranger's run it may be a link
         write_file(beside, data)
         rename(beside, path)
 

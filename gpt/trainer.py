@@ -17,7 +17,7 @@ from gpt.config import Config
 from gpt.corpus import Corpus
 from gpt.device import device_name, find_device, uses_bf16
 from gpt.errors import Exit, Mistake
-from gpt.evaluate import bits, exact_loss
+from gpt.evaluate import exact_loss
 from gpt.model import GPT
 from gpt.monitor import Monitor, process_seconds
 from gpt.optim import averages_of, lr_at, make_optimizers, restore_averages, set_lr
@@ -204,7 +204,7 @@ class Trainer:
             "chars_per_second": round(self.chars / self.seconds, 1) if self.seconds else None,
         }
         if progress.val_loss is not None:
-            row |= {"val_loss": progress.val_loss, "val_bits_per_char": bits(progress.val_loss)}
+            row["val_loss"] = progress.val_loss
         self.monitor.log(row)
         self.loss_sum.zero_()
         progress.loss_count = 0

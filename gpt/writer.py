@@ -60,7 +60,7 @@ def readable(prompt: str, tokenizer: CharTokenizer, unknown: str) -> str:
     try:
         tokenizer.encode(prompt)
     except UnknownCharacter as problem:
-        fix = f"leave it out, or --unknown skip|replace; known: {tokenizer.alphabet!r}"
+        fix = f"leave it out, or --unknown skip|replace; known: {tokenizer.alphabet[:100]!r}"
         raise Mistake(Exit.USAGE, f"the prompt: {problem}", fix) from None
     return prompt
 

@@ -4,7 +4,7 @@ import json
 import sys
 
 from gpt.cli import Parser
-from gpt.errors import Exit, run_command
+from gpt.errors import Exit, run_command, say
 
 
 def main(argv: list[str]) -> int:
@@ -17,7 +17,7 @@ def main(argv: list[str]) -> int:
     from gpt.checkpoint import find_checkpoint  # torch is imported only once it is needed
     from gpt.corpus import load_corpus
     from gpt.evaluate import bits, exact_loss
-    from gpt.run import same_alphabet, say
+    from gpt.run import same_alphabet
 
     checkpoint = find_checkpoint(args.run, say)
     corpus = load_corpus(checkpoint.config, say)

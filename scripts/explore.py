@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from gpt.cli import Parser
-from gpt.errors import Exit, run_command
+from gpt.errors import Exit, run_command, say
 from gpt.storage import replace_file
 
 
@@ -28,10 +28,6 @@ def main(argv: list[str]) -> int:
     replace_file(args.out, page)
     say(f"{args.out.resolve()} ({len(page) / 1e6:.1f} MB): open it in a browser")
     return Exit.DONE
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from gpt import corpus
 from gpt.cli import Parser
 from gpt.config import Config, DataConfig
-from gpt.errors import Exit, Mistake, run_command
+from gpt.errors import Exit, Mistake, run_command, say
 
 
 def main(argv: list[str]) -> int:
@@ -33,10 +33,6 @@ def _read(name: str) -> bytes:
     except OSError as problem:
         what = f"cannot read {name}: {problem.strerror}"
         raise Mistake(Exit.CORPUS, what, "give the path of the file") from None
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from gpt.attention.roles import (
     role_in_words,
     uniform_weights,
 )
-from gpt.attention.trace import trace
+from gpt.attention.trace import trace, weights_by_layer
 
 LETTERS = torch.tensor([[0, 1, 2, 0, 1, 2, 0, 1]])  # abcabcab
 
@@ -109,6 +109,16 @@ def test_roles_of_a_model_are_the_measures_of_its_traces():
             found = measure(torch.stack(each), repeated)
             assert roles[layer][head]["induction"].value == pytest.approx(float(found["induction"]))
     assert head_roles(build(VARIANTS["bigram"]), tokens) == []
+
+
+def test_a_long_block_takes_no_more_memory_for_random_strings(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "gpt.attention.roles.weights_by_layer",
+        lambda model, tokens: asked.append(tokens.shape) or weights_by_layer(model, tokens),
+    )
+    head_roles(build(VARIANTS["gpt"] | {"block_size": 2000}), text())
+    assert asked == [(1, T), (8, 256)]
 
 
 def test_repeated_strings():

@@ -10,6 +10,7 @@ from explorer_pages import LETTERS, checkpoint_of, exhibit_of
 from werkzeug.test import Client
 
 from gpt.checkpoint import save_checkpoint
+from gpt.explorer import plugin
 from gpt.explorer.plugin import AttentionPlugin
 
 ODD = "a <b>&'\"{{run}} \u202e"
@@ -92,6 +93,30 @@ def test_damaged_checkpoint_is_said(logdir):
 def test_without_runs_the_tab_is_not_active(logdir):
     assert get(logdir, "/runs").json == []
     assert not AttentionPlugin(SimpleNamespace(logdir=logdir)).is_active()
+
+
+def test_what_only_looks_like_a_checkpoint_is_not_listed(logdir):
+    checkpoints = logdir / "plain" / "checkpoints"
+    (checkpoints / "step-000200").write_bytes(b"a file")
+    for name in ("step-5", "step-²00000", "step-000300"):
+        (checkpoints / name).mkdir()
+    (checkpoints / "step-5" / "manifest.json").write_bytes(b"")
+    (checkpoints / "step-²00000" / "manifest.json").write_bytes(b"")
+    runs = {run["name"]: run["checkpoints"] for run in get(logdir, "/runs").json}
+    assert runs["plain"] == ["step-000100"]
+
+
+def test_what_a_training_deletes_meanwhile_is_looked_at_again(logdir, monkeypatch):
+    vanishing = iter([True, True])
+    within = plugin.stays_within
+
+    def deleted(*arguments):
+        if next(vanishing, False):
+            raise FileNotFoundError
+        return within(*arguments)
+
+    monkeypatch.setattr(plugin, "stays_within", deleted)
+    assert len(get(logdir, "/runs").json) == 2
 
 
 def test_tensorboard_starts_without_torch():

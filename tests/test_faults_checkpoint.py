@@ -390,6 +390,53 @@ def test_a_resumed_run_writes_in_its_own_directory_alone(tmp_path: Path) -> None
     assert {item for item in tmp_path.rglob("*") if run not in item.parents} == before
 
 
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "checkpoints", "config.yaml", "best", "00004", "00004/x", "fifo"]
+)
+def test_a_run_that_leads_elsewhere_is_not_resumed(tmp_path: Path, name: str) -> None:
+    shop, run = Workshop(tmp_path), tmp_path / "run"
+    shop.train_here(shop.fresh(run))
+    place, outside = run / name, tmp_path / "outside"
+    place.parent.mkdir(exist_ok=True)
+    if name == "fifo":
+        os.mkfifo(place)
+    else:
+        if place.exists():
+            place.rename(outside)
+        place.symlink_to(outside)
+    before = {item for item in tmp_path.rglob("*") if run not in item.parents}
+    ended = shop.train_here(["--resume", str(run), "--train.max_steps", "5"])
+    assert ended.code == Exit.CHECKPOINT
+    assert {item for item in tmp_path.rglob("*") if run not in item.parents} == before
+
+
+def test_a_link_to_nowhere_is_a_damaged_checkpoint(path: Path) -> None:
+    (path.parent / "step-000002").symlink_to("nowhere")
+    said: list[str] = []
+    assert load_last(path.parents[1], said.append).progress.step == 1
+    assert "step-000002" in said[0]
+    assert load_best(path.parents[1], said.append).progress.step == 1
+
+
+def test_a_resume_that_is_refused_has_changed_nothing(tmp_path: Path) -> None:
+    shop, run = Workshop(tmp_path), tmp_path / "run"
+    shop.train_here(shop.fresh(run))
+    newest = gpt.checkpoint.checkpoints_of(run)[-1]
+    (newest / "model.safetensors").write_bytes(b"damaged")
+    before = {item: item.is_file() and item.read_bytes() for item in run.rglob("*")}
+    flags = ["--resume", str(run), "--exact", "--train.learning_rate", "0.5"]
+    assert shop.train_here(flags).code == Exit.CHECKPOINT
+    assert {item: item.is_file() and item.read_bytes() for item in run.rglob("*")} == before
+
+
+def test_the_name_of_a_checkpoint_alone_is_no_place(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parents[1])
+    with pytest.raises(Mistake, match="no checkpoint step-000001"):
+        find_checkpoint("step-000001", lambda line: None)
+
+
 def test_a_pickle_of_torch_is_no_checkpoint(path: Path) -> None:
     torch.save({"model": RunsACommand()}, path / "model.pt")
     assert "model.pt" in refusal(path)

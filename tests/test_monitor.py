@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +73,10 @@ def test_a_resume_drops_what_was_logged_after_the_checkpoint(
 
 
 def test_elapsed_seconds_count_from_the_start_of_the_process() -> None:
+    code = "import time; time.sleep(0.5); from gpt.monitor import process_seconds as p; print(p())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.5 < float(done.stdout) < 60
     assert process_seconds() > 0
-    assert process_seconds() >= process_seconds() - 60
 
 
 def test_tensorboard_shows_the_rows(toy_config: Config, tmp_path: Path) -> None:
@@ -81,7 +85,6 @@ def test_tensorboard_shows_the_rows(toy_config: Config, tmp_path: Path) -> None:
     for tag, key in {"loss/train": "train_loss", "loss/val": "val_loss"}.items():
         events = {event.step: event.value for event in board(run).Scalars(tag)}
         expected = {row["step"]: row[key] for row in found if key in row}
-        expected.update({0: events[0]} if 0 in events and key == "val_loss" else {})
         assert events == pytest.approx(expected, rel=1e-6)
 
 
@@ -118,7 +121,7 @@ def test_tensorboard_has_each_step_once_after_a_resume(toy_config: Config, tmp_p
             path.rename(tmp_path / "lost")
     assert resume(run, lambda config: config) == 0
     assert steps(run, "loss/train") == [1, 2, 3, 4, 5, 6]
-    assert [step for step in steps(run, "loss/val") if step] == [3, 6]
+    assert steps(run, "loss/val") == [3, 6]
 
 
 def test_nothing_known_in_probe_or_prompt(

@@ -23,6 +23,18 @@ def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:
         assert tree(tmp_path) == {"name": data}
 
 
+def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    """In a stranger's run it may lead to any file of yours."""
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / ".name.tmp").symlink_to("mine")
+    storage.replace_file(tmp_path / "name", b"new")
+    assert tree(tmp_path) == {"mine": b"mine", "name": b"new"}
+    assert not (tmp_path / "name").is_symlink()
+    (tmp_path / "link").symlink_to("mine")
+    with pytest.raises(FileExistsError):
+        storage.write_file(tmp_path / "link", b"new")
+
+
 def test_a_directory_appears_with_all_its_files(tmp_path: Path) -> None:
     target = tmp_path / "not" / "yet" / "there"
     storage.publish_directory(target, {"a": b"1", "b": b"2"})

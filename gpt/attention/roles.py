@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gpt.attention.trace import attention_weights
+from gpt.attention.trace import weights_by_layer
 from gpt.model import GPT
 
 SHARES = {  # share of the weight that goes ...
@@ -27,6 +27,7 @@ SHARES = {  # share of the weight that goes ...
 MEASURES = (*SHARES, "entropy", "distance")
 CLEAR = 0.25  # of the way from chance to always: from here on a head has a role
 NEAR = 0.6  # of the mean distance by chance
+LONGEST = 256  # characters of a random string: enough, and memory grows with the square
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,11 @@ def head_roles(model: GPT, tokens: Tensor, seed: int = 0) -> list[list[Roles]]:
         tokens: ids (B, T), or (T,) of one text, T <= block_size.
         seed: of the random strings.
     """
+    if not model.config.n_layer:
+        return []
     tokens = tokens.reshape(-1, tokens.shape[-1]).cpu()
-    repeated = repeated_strings(model.vocab_size, model.config.block_size, seed)
+    longest = min(model.config.block_size, LONGEST)
+    repeated = repeated_strings(model.vocab_size, longest, seed)
     on_text = measures_of(model, tokens)
     on_text["induction"] = measures_of(model, repeated)["induction"]
     by_chance = measure(uniform_weights(tokens.shape[1]), tokens)
@@ -77,8 +81,11 @@ def head_roles(model: GPT, tokens: Tensor, seed: int = 0) -> list[list[Roles]]:
 
 def measures_of(model: GPT, tokens: Tensor) -> dict[str, Tensor]:
     """`measure` (L, H) of every head of the model on tokens (B, T)."""
-    weights = attention_weights(model, tokens).transpose(1, 2)  # (L, H, B, T, T)
-    return measure(weights.cpu(), tokens)
+    layers = [
+        measure(weights.transpose(0, 1).cpu(), tokens)  # (H, B, T, T), one layer at a time
+        for weights in weights_by_layer(model, tokens)
+    ]
+    return {name: torch.stack([layer[name] for layer in layers]) for name in MEASURES}
 
 
 def measure(weights: Tensor, tokens: Tensor) -> dict[str, Tensor]:

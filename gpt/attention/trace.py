@@ -158,14 +158,18 @@ def attention_weights(model: GPT, tokens: Tensor) -> Tensor:
     """Weights (L, B, H, T, T) of every head on tokens (B, T), and nothing else: cheaper than
     a trace. L is the number of layers; 0 for the bigram table."""
     B, T = tokens.shape
+    none = torch.zeros(0, B, model.config.n_head, T, T, device=device_of(model))
+    return torch.cat([none, *(weights[None] for weights in weights_by_layer(model, tokens))])
+
+
+def weights_by_layer(model: GPT, tokens: Tensor) -> Iterator[Tensor]:
+    """The same, one layer (B, H, T, T) after the other."""
     with inspecting(model):
         stream = model.embed(tokens.to(device_of(model)))  # (B, T, C)
-        weights = [stream.new_zeros(0, B, model.config.n_head, T, T)]
         for block in blocks_of(model):
             q, k, v = block.attention.qkv(block.attention_norm(stream))
-            weights.append(attend(q, k, v)[1][None])
+            yield attend(q, k, v)[1]
             stream = block(stream)
-        return torch.cat(weights)
 
 
 def output_matrices(attention: MultiHeadAttention) -> Tensor:

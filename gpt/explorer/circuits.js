@@ -262,7 +262,8 @@ function edited(weights, T, edit) {
   }
   const changed = weights.slice();
   const { query, key, weight } = edit;
-  const rest = 1 - weights[query * T + key];
+  let rest = 0;
+  for (let j = 0; j <= query; j++) if (j !== key) rest += weights[query * T + j];
   for (let j = 0; j <= query; j++) {
     const share = rest > 0 ? weights[query * T + j] / rest : 1 / query;
     changed[query * T + j] = j === key ? weight : (1 - weight) * share;

@@ -219,10 +219,10 @@ function drawGrid(canvas, { picture, rows, columns, most }) {
 }
 
 /** Numbers as bars up and down from a line, in a role's colour. */
-function drawStrip(canvas, values, role, { width = 320, height = 36, most = null } = {}) {
+function drawStrip(canvas, values, role, { width = 320, height = 36 } = {}) {
   const context = contextOf(canvas, width, height);
   const [low, high] = extent(values);
-  const scale = height / 2 / (most ?? (Math.max(-low, high) || 1));
+  const scale = height / 2 / (Math.max(-low, high) || 1);
   const step = width / values.length;
   context.fillStyle = css(colour("line"));
   context.fillRect(0, height / 2, width, 1);

@@ -11,7 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ SCRIPTS = [
 MOST_PARAMETERS = 3_000_000  # above it, the file holds the text's traces instead of the weights
 MOST_LOGITS = 2**17  # of torch's, to compare with
 MOST_HISTORY = 600_000  # weights and logits of other checkpoints: some 0.9 MB
+MOST_STEPS = 24  # other checkpoints
 
 # The lines of model.py that the page's "step by step" shows, each by a piece found only there.
 LINES = {
@@ -83,7 +84,8 @@ def find_exhibit(name: str | None, text: str | None, say: Callable[[str], None])
     path = newest_run() if name is None else Path(name)
     checkpoint = find_checkpoint(str(path), say)
     text = encodable(checkpoint, default_text(checkpoint) if text is None else text)
-    run = path.resolve().parents[1] if path.name.startswith("step-") else path.resolve()
+    path = path.resolve()
+    run = path.parents[1] if path.parent.name == "checkpoints" else path
     return Exhibit(run.name, checkpoint, text, tuple(_history(run, checkpoint, len(text), say)))
 
 
@@ -96,7 +98,7 @@ def _history(
     paths = [path for path in checkpoints_of(run) if int(path.name[5:]) != own]
     size = config.n_layer * config.n_head * length**2 + length * len(alphabet)
     room = MOST_HISTORY // size
-    count = min(room, len(paths)) if config.n_layer else 0
+    count = min(room, len(paths), MOST_STEPS) if config.n_layer else 0
     for place in np.linspace(0, len(paths) - 1, count).round().astype(int):
         try:
             other = load_checkpoint(paths[place])
@@ -104,7 +106,7 @@ def _history(
             say(f"warning: {mistake.what}; left out")
             continue
         if (other.config.model, other.tokenizer.alphabet) == (config, alphabet):
-            yield other
+            yield replace(other, averages={})  # two thirds of it, and nobody asks for them
 
 
 def html(exhibit: Exhibit, most_parameters: int | None = MOST_PARAMETERS) -> str:
@@ -242,7 +244,7 @@ def pack(tensors: Iterable[Tensor]) -> str:
     """Numbers as 16-bit floats, deflated, in base64. All low bytes come before all high ones: the
     high bytes hold sign and exponent, are alike, and shrink better among themselves."""
     halves = [tensor.detach().flatten().half().numpy().astype("<f2") for tensor in tensors]
-    planes = np.concatenate(halves).view(np.uint8).reshape(-1, 2).T if halves else b""
+    planes = np.concatenate(halves).view(np.uint8).reshape(-1, 2).T
     return base64.b64encode(zlib.compress(np.ascontiguousarray(planes).tobytes(), 9)).decode()
 
 

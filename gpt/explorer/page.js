@@ -195,13 +195,12 @@ function readText(text) {
   const { model } = app;
   const characters = Array.from(text.replace(/\r\n?/g, "\n"));
   const unknown = [...new Set(characters.filter((character) => !model.ids.has(character)))];
-  const known = characters
-    .filter((character) => model.ids.has(character))
-    .slice(-model.config.block_size);
+  const readable = characters.filter((character) => model.ids.has(character));
+  const known = readable.slice(-model.config.block_size);
   const problems = [];
   if (unknown.length)
     problems.push(`left out, for the model never saw ${unknown.map(said).join(" ")}`);
-  if (characters.length - unknown.length > model.config.block_size)
+  if (readable.length > known.length)
     problems.push(
       `only the last ${model.config.block_size} characters are read: the model sees no more at once`,
     );

@@ -4,6 +4,7 @@ Registered as an entry point (pyproject.toml), so TensorBoard finds it by itself
 when the tab asks for a page, not before: TensorBoard starts as fast as ever.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from werkzeug.exceptions import UnprocessableEntity as Unreadable
 from gpt.errors import Mistake
 
 HERE = Path(__file__).parent
+LOOKS = 10  # at a log directory that changes while it is looked at
 
 
 class AttentionPlugin(base_plugin.TBPlugin):
@@ -75,6 +77,14 @@ class AttentionPlugin(base_plugin.TBPlugin):
     def runs(self) -> dict[str, list[Path]]:
         """The checkpoints of each run under the log directory, the oldest first. A run with a link
         that leads out of it is none."""
+        for _ in range(LOOKS):
+            try:
+                return self._runs()
+            except FileNotFoundError:  # a training renames and deletes while we look
+                continue
+        return {}
+
+    def _runs(self) -> dict[str, list[Path]]:
         if self.logdir is None:
             return {}
         inside = self.logdir.resolve()
@@ -87,8 +97,9 @@ class AttentionPlugin(base_plugin.TBPlugin):
 
 
 def steps_of(run: Path) -> list[Path]:
-    """As `gpt.checkpoint.checkpoints_of`, which would bring torch."""
-    paths = [path for path in run.glob("checkpoints/step-*") if path.name[5:].isdigit()]
+    """As `gpt.checkpoint.checkpoints_of`, which would bring torch; whole ones alone."""
+    found = (path.parent for path in run.glob("checkpoints/step-*/manifest.json"))
+    paths = [path for path in found if re.fullmatch(r"step-[0-9]{6,13}", path.name)]
     return sorted(paths, key=lambda path: int(path.name[5:]))
 
 

@@ -31,13 +31,14 @@ export async function render() {
     address.search = new URLSearchParams({ run: run.value, checkpoint: checkpoint.value });
     if (frame.src !== address.href) frame.src = address.href;
   };
-  const fillCheckpoints = () => {
+  const fillCheckpoints = (kept) => {
     const { checkpoints = [], best } = runs.find(({ name }) => name === run.value) ?? {};
-    fill(checkpoint, checkpoints, (name) => (name === best ? `${name} (best)` : name), best);
+    const chosen = checkpoints.includes(kept) ? kept : best;
+    fill(checkpoint, checkpoints, (name) => (name === best ? `${name} (best)` : name), chosen);
     if (checkpoints.length) open();
   };
   const look = async () => {
-    const chosen = run.value;
+    const [chosen, kept] = [run.value, checkpoint.value];
     runs = await (await fetch(new URL("runs", import.meta.url))).json();
     advice.hidden = runs.length > 0;
     frame.hidden = run.disabled = checkpoint.disabled = runs.length === 0;
@@ -47,9 +48,9 @@ export async function render() {
       (name) => name,
       chosen,
     );
-    fillCheckpoints();
+    fillCheckpoints(run.value === chosen ? kept : null);
   };
-  run.addEventListener("change", fillCheckpoints);
+  run.addEventListener("change", () => fillCheckpoints(null));
   checkpoint.addEventListener("change", open);
   again.addEventListener("click", look);
   await look();
