@@ -329,12 +329,18 @@ NAMED = {  # name -> SHA-256 of the text
 def _named_text(name: str, say: Callable[[str], None]) -> Path:
     """The file of a named corpus, made first if it is not there or not what it should be."""
     path = DATA / f"{name}.txt"
-    with storage.lock(DATA / f".{name}.lock", wait=True):  # two first runs may start together
-        if not (path.is_file() and _sha256(path.read_bytes()) == NAMED[name]):
-            plays_alone = name == "shakespeare"
-            data = _fetch_plays(say) if plays_alone else _download(TINYSHAKESPEARE_URL, say)
-            keep_named_text(name, data)
+    if not _is_named_text(path, name):
+        with storage.lock(DATA / f".{name}.lock", wait=True):  # two first runs may start together
+            if not _is_named_text(path, name):
+                if name == "shakespeare":
+                    keep_named_text(name, _fetch_plays(say))
+                else:
+                    keep_named_text(name, _download(TINYSHAKESPEARE_URL, say))
     return path
+
+
+def _is_named_text(path: Path, name: str) -> bool:
+    return path.is_file() and _sha256(path.read_bytes()) == NAMED[name]
 
 
 def keep_named_text(name: str, data: bytes) -> Path:

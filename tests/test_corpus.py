@@ -415,10 +415,26 @@ def test_a_named_corpus_is_downloaded_once(web: str, monkeypatch: pytest.MonkeyP
     assert made.tokenizer.decode(made.ids) == GOOD.decode()
     assert said[0] == f"downloading {web}/good"
     monkeypatch.setattr(corpus, "TINYSHAKESPEARE_URL", f"{web}/nothing")
+    for path in corpus.DATA.rglob(".*lock"):
+        path.unlink()
     assert load_corpus(NAMED, said.append).sha256 == made.sha256
+    assert not [*corpus.DATA.rglob(".*lock")], (
+        "what is there is read, also where nothing is written"
+    )
     (corpus.DATA / "tinyshakespeare.txt").write_text("something else")
     with pytest.raises(Mistake, match="Not Found"):
         load_corpus(NAMED, said.append)
+
+
+def test_two_first_starts_fetch_it_once(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "TINYSHAKESPEARE_URL", f"{web}/good")
+    said: list[str] = []
+    starts = [threading.Thread(target=load_corpus, args=(NAMED, said.append)) for _ in range(4)]
+    for start in starts:
+        start.start()
+    for start in starts:
+        start.join()
+    assert [line for line in said if "downloading" in line] == [f"downloading {web}/good"]
 
 
 @pytest.mark.parametrize("page", ["nothing", "other", "cut"])
