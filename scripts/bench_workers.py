@@ -343,7 +343,7 @@ def sample_limit(shape: list[int], chars: int, num_samples: int, least: float) -
 
 
 def _written(write: Callable[[int], None], chars: int, num_samples: int, least: float) -> Numbers:
-    """Write again and again for `least` seconds: the median; the first but warms up, if it can."""
+    """The median of as many times as fill `least` seconds; the first of several warms up."""
     seconds: list[float] = []
     while not seconds or sum(seconds) < least:
         began = time.perf_counter()
