@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from types import FrameType
 
 
 class Exit(IntEnum):
@@ -55,7 +56,8 @@ def run_command(main: Callable[[list[str]], int]) -> int:
     """Run `main(argv)` and turn whatever it raises into the contract's lines and exit code."""
     argv = sys.argv[1:]
     threading.excepthook = lambda _: None  # a writer's thread hands its failure to the main one
-    interrupted = _note_interrupts()
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         try:
             return main(argv)
@@ -64,27 +66,32 @@ def run_command(main: Callable[[list[str]], int]) -> int:
     except (Exception, KeyboardInterrupt) as problem:
         if "--debug" in argv:
             traceback.print_exc()
-        if isinstance(problem, KeyboardInterrupt) or (
-            interrupted and not isinstance(problem, Mistake)
-        ):
-            print("stopped", file=sys.stderr)
+        if isinstance(problem, KeyboardInterrupt):
+            say("stopped")
             return Exit.SIGINT
         mistake = as_mistake(problem)
         print(mistake.lines(), file=sys.stderr)
         return mistake.exit_code
 
 
-def _note_interrupts() -> list[int]:
-    """Have each Ctrl-C noted in the list; in the midst of an import it may surface as any error."""
-    interrupted: list[int] = []
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    """Answer Ctrl-C: raise, but never into an import.
 
-    def interrupt(number: int, _: object) -> None:
-        interrupted.append(number)
-        raise KeyboardInterrupt
+    The start of torch's compiled modules loses an exception, and the program goes on as if nobody
+    had asked it to stop, or aborts over it.
+    """
+    if _is_importing(frame):
+        os.write(2, b"stopped\n")  # a print may be what was interrupted
+        os._exit(Exit.SIGINT)
+    raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, interrupt)
-    return interrupted
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _flush_stdout() -> None:
@@ -103,6 +110,10 @@ def as_mistake(problem: Exception) -> Mistake:
     if isinstance(problem, OSError):
         what = f"{problem.filename or 'cannot write the output'}: {problem.strerror or problem}"
         return Mistake(Exit.STORAGE, what, "check the path, its rights and the free space")
+    if isinstance(problem, ModuleNotFoundError):
+        what = f"the package {problem.name} is not installed for {sys.executable}"
+        fix = "activate the project's environment, or: pip install -r requirements.txt"
+        return Mistake(Exit.USAGE, what, fix)
     what = f"{type(problem).__name__}: {problem}"
     if isinstance(problem, MemoryError) or "OutOfMemory" in what or "can't allocate" in what:
         fix = "do less at a time: lower train.batch_size or --num-samples, raise train.accumulate"

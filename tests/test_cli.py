@@ -1,6 +1,7 @@
 """Flags, and how mistakes leave a command."""
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,27 @@ def test_debug_shows_the_traceback(
 ) -> None:
     assert leaving(raising(ValueError("x")), ["--debug"], monkeypatch) == Exit.BUG
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lost_by", ["BaseException", "()"])
+def test_ctrl_c_is_heard_where_an_import_loses_exceptions(tmp_path: Path, lost_by: str) -> None:
+    module = "import os, signal\ntry: os.kill(os.getpid(), signal.SIGINT)\nexcept {}: pass\n"
+    (tmp_path / "stop.py").write_text(module.format(lost_by))
+    command = "from gpt.errors import run_command as run; print(run(lambda _: __import__('stop')))"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"}
+    ended = subprocess.run(
+        [sys.executable, "-c", command], env=environment, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "stopped\n")
+
+
+def test_a_missing_package_is_no_fault_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "gpt.cli")
+    assert leaving(sample.main, [], monkeypatch) == Exit.USAGE
+    assert "the package yaml is not installed" in capsys.readouterr().err
 
 
 @given(st.text(st.characters()))
