@@ -59,10 +59,6 @@ def has_rows(run: Path, count: int = 3) -> Callable[[], bool]:
     return lambda: metrics.exists() and metrics.read_bytes().count(b"\n") >= count
 
 
-def default_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 # --- signals -----------------------------------------------------------------------------------
 
 
@@ -74,7 +70,7 @@ def test_a_signal_ends_after_the_step_and_loses_none(
 ) -> None:
     run = shop.folder / "run"
     argv = shop.fresh(run, *FOREVER, *NO_SAVES)
-    child = shop.begin(train_command.main, argv, prepare=default_interrupt)
+    child = shop.begin(train_command.main, argv)
     until(has_rows(run))
     os.kill(child, number)
     ended = shop.end(child)
@@ -86,7 +82,6 @@ def test_a_signal_ends_after_the_step_and_loses_none(
 
 
 def slow_third_step() -> None:
-    default_interrupt()
     clip = gpt.trainer.Trainer._clip
 
     def slow(self: Any, loss: Any) -> None:
@@ -135,7 +130,6 @@ def test_ctrl_c_while_starting(shop: Workshop) -> None:
         time.sleep(60)
 
     def prepare() -> None:
-        default_interrupt()
         gpt.corpus.text_sha256 = interrupt  # type: ignore[assignment]
 
     ended = shop.train(shop.fresh(shop.folder / "run"), prepare=prepare)
@@ -165,7 +159,6 @@ def test_ctrl_c_at_any_time_of_a_real_start(shop: Workshop, command: str, import
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=default_interrupt,
     ) as process:
         assert process.stderr
         while process.stderr.readline().split("|")[-1].strip() != imported:
@@ -181,7 +174,7 @@ def test_ctrl_c_at_any_time_of_a_real_start(shop: Workshop, command: str, import
 
 def test_ctrl_c_while_sampling(shop: Workshop) -> None:
     argv = ["--run", str(shop.folder / "whole"), "--max-new-chars", "1000000000"]
-    child = shop.begin(sample_command.main, argv, prepare=default_interrupt)
+    child = shop.begin(sample_command.main, argv)
     output = shop.folder / "output.txt"
     until(lambda: output.exists() and output.stat().st_size > 100)
     os.kill(child, signal.SIGINT)
