@@ -5,7 +5,11 @@ is computed for each one after that is written in numpy, which on vectors as sho
 takes half of torch's time; so it is on the CPU, wherever the model lives. A test holds it equal to
 `GPT.forward`.
 
-Letters in the shapes as in gpt/model.py: B texts side by side, S characters read so far.
+When the context is full, the keys and values of its older half are forgotten. Those of the newer
+half stay, and with them, in the layers above the first, what their characters had seen of the older
+one. Learned positions do not allow that: there the newer half is read again as a beginning.
+
+Letters in the shapes as in gpt/model.py: B texts side by side, S characters remembered.
 """
 
 from collections.abc import Callable
@@ -36,26 +40,38 @@ class Decoder:
         self.model = model
         self.layers = [_Layer(cast(Block, block), model, rows) for block in model.blocks]
         self.characters = model.token_embedding.weight.numpy(force=True)  # (V, C)
-        if model.config.positions == "learned":
+        self.learned = model.config.positions == "learned"
+        if self.learned:
             self.places = model.position_embedding.weight.numpy(force=True)  # (block_size, C)
         self.embedding_norm, self.norm = _norm(model.embedding_norm), _norm(model.norm)
         self.lm_head = _linear(rows, model.lm_head)
-        self.length = 0
+        self.tokens = np.empty((rows, model.config.block_size), np.int64)  # (B, block_size)
+        self.length = 0  # S
+
+    def begin(self, tokens: npt.NDArray[np.int64]) -> Array:
+        """Logits (B, V) of the characters after `tokens` (B, T), 1 <= T <= block_size.
+
+        A beginning that all texts share is read once, as (1, T).
+        """
+        self.length = tokens.shape[1] - 1
+        self.tokens[:, : self.length] = tokens[:, :-1]
+        self._remember(tokens[:, :-1])
+        return self.go_on(np.broadcast_to(tokens[:, -1], len(self.tokens)))
 
     @np.errstate(all="ignore")  # as torch does
-    def read(self, tokens: npt.NDArray[np.int64]) -> Array:
-        """Logits (B, V) of the characters after `tokens` (B, T).
-
-        If T is one more than the last time, only the last character is read: those before it are
-        the ones of that time.
-        """
-        before, self.length = self.length, tokens.shape[1]
-        if self.length != before + 1:
-            self._begin(tokens[:, :-1])
-        return self._go_on(tokens[:, -1], place=self.length - 1)
+    def go_on(self, token: npt.NDArray[np.int64]) -> Array:
+        """Logits (B, V) of the characters after what was read before and then `token` (B,)."""
+        if self.length == self.tokens.shape[1]:
+            older = max(1, self.length // 2)
+            if self.learned:
+                return self.begin(np.column_stack([self.tokens[:, older:], token]))
+            self._forget(older)
+        place, self.length = self.length, self.length + 1
+        self.tokens[:, place] = token
+        return self._read(token, place)
 
     @torch.inference_mode()
-    def _begin(self, tokens: npt.NDArray[np.int64]) -> None:  # (B, T)
+    def _remember(self, tokens: npt.NDArray[np.int64]) -> None:  # (B, T)
         device = self.model.token_embedding.weight.device
         x = self.model.embed(torch.from_numpy(tokens).to(device))  # (B, T, C)
         for layer in self.layers:
@@ -63,9 +79,14 @@ class Decoder:
             if layer is not self.layers[-1]:
                 x = layer.block(x)
 
-    def _go_on(self, token: npt.NDArray[np.int64], place: int) -> Array:  # (B,)
+    def _forget(self, older: int) -> None:
+        for layer in self.layers:
+            layer.forget(older)
+        self.length -= older
+
+    def _read(self, token: npt.NDArray[np.int64], place: int) -> Array:  # (B,)
         x = self.characters[token]  # (B, C)
-        if self.model.config.positions == "learned":
+        if self.learned:
             x = x + self.places[place]
         x = self.embedding_norm(x)
         for layer in self.layers:
@@ -101,6 +122,13 @@ class _Layer:
         self.keys[:, :, : x.shape[1]] = k.numpy(force=True)
         self.values[:, :, : x.shape[1]] = v.numpy(force=True)
 
+    def forget(self, older: int) -> None:
+        """Drop the first `older` characters; the others take their places."""
+        keys, values = self.keys[:, :, older:], self.values[:, :, older:]
+        if self.block.attention.rotary:  # turned back by as many places
+            keys = _turn(keys, self.cos[older : older + 1], -self.sin[older : older + 1])
+        self.keys[:, :, :-older], self.values[:, :, :-older] = keys, values
+
     def go_on(self, x: Array, place: int) -> Array:  # (B, C)
         attended = self.projection(self._attend(self.qkv(self.attention_norm(x)), place))
         x = x + attended if self.block.residual else attended
@@ -114,8 +142,7 @@ class _Layer:
         qkv = qkv.reshape(B, 3, H, D)
         qk, v = qkv[:, :2], qkv[:, 2]
         if self.block.attention.rotary:
-            partner = np.concatenate([qk[..., D // 2 :], qk[..., : D // 2]], axis=-1)
-            qk = qk * self.cos[place] + partner * self.sin[place]
+            qk = _turn(qk, self.cos[place], self.sin[place])
         qk = self.qk_norm(qk)
         self.keys[:, :, place], self.values[:, :, place] = qk[:, 1], v
         q, keys = qk[:, 0, :, None] * D**-0.5, self.keys[:, :, : place + 1]
@@ -123,6 +150,12 @@ class _Layer:
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         out = weights @ self.values[:, :, : place + 1] / weights.sum(-1, keepdims=True)
         return out.reshape(B, H * D)
+
+
+def _turn(x: Array, cos: Array, sin: Array) -> Array:  # (..., D)
+    half = x.shape[-1] // 2
+    partner: Array = np.concatenate([x[..., half:], x[..., :half]], axis=-1)
+    return x * cos + partner * sin
 
 
 _ACTIVATIONS: dict[str, Function] = {

@@ -1,10 +1,9 @@
 """Writing text: `sample_next` picks a character, `generate` goes on and on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from gpt.decode import Decoder
 from gpt.model import GPT
@@ -61,40 +60,23 @@ def generate(
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
-    use_cache: bool = True,
 ) -> Iterator[Ids]:
     """Go on after `tokens`, without end: each item is the next character's ids (num_samples,).
 
     Sample i is a function of (seed, i), up to rounding, however many are written beside it. When
-    the context is full its older half is dropped, so that the rest need be read again only every
-    block_size / 2 characters; with or without the cache the model sees the same.
+    the context is full, its older half is forgotten (see gpt/decode.py).
 
     Args:
         model: in evaluation mode.
-        tokens: (T,) the prompt, at least one character.
-        use_cache: keep what was computed of the characters before.
+        tokens: (T,) the prompt, at least one character; its last block_size are read.
     """
-    block_size = model.config.block_size
-    read = Decoder(model, num_samples).read if use_cache else _reader(model)
-    window = np.tile(tokens[-block_size:].astype(np.int64), (num_samples, 1))  # (B, T)
+    beginning = tokens[-model.config.block_size :].astype(np.int64)
+    decoder = Decoder(model, num_samples)
+    logits = decoder.begin(beginning[None])
     for chance in _chances(seed, num_samples):
-        chosen = sample_next(read(window), chance, temperature, top_k, top_p)
+        chosen = sample_next(logits, chance, temperature, top_k, top_p)
         yield chosen
-        window = np.concatenate([window, chosen[:, None]], axis=1)
-        if window.shape[1] > block_size:
-            window = window[:, -max(1, block_size // 2) :]
-
-
-def _reader(model: GPT) -> Callable[[Ids], Floats]:
-    """The same as `Decoder.read`, all characters read each time."""
-    device = model.token_embedding.weight.device
-
-    @torch.inference_mode()
-    def read(tokens: Ids) -> Floats:
-        logits, _ = model(torch.from_numpy(tokens).to(device))  # (B, T, V)
-        return logits[:, -1].cpu().numpy()
-
-    return read
+        logits = decoder.go_on(chosen)
 
 
 def _chances(seed: int, num_samples: int, ahead: int = 256) -> Iterator[Floats]:

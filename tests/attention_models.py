@@ -1,8 +1,13 @@
 """Small models of every kind, with weights large enough that nothing about them is trivial."""
 
+from unittest.mock import patch
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 
 from gpt.config import ModelConfig
+from gpt.generate import sample_next
 from gpt.model import GPT
 
 V, T = 11, 12
@@ -53,3 +58,37 @@ def text(length: int = T, seed: int = 1, vocab_size: int = V) -> torch.Tensor:
     """Random ids (length,)."""
     draw = torch.Generator().manual_seed(seed)
     return torch.randint(vocab_size, (length,), generator=draw)
+
+
+@torch.no_grad()
+def read_on(model: GPT, tokens: torch.Tensor) -> torch.Tensor:
+    """Logits (B, N, V) after each of `tokens` (B, N), however many: what a decoder shall give.
+
+    Nothing is kept from one character to the next. Which ones a character sees: when block_size
+    are in sight, the older half is out of it from then on.
+    """
+    N, block_size = tokens.shape[1], model.config.block_size
+    oldest = [0]  # in sight of each character
+    for i in range(1, N):
+        full = i - oldest[-1] == block_size
+        oldest.append(oldest[-1] + max(1, block_size // 2) * full)
+    if model.config.positions == "learned":  # the oldest in sight stands at place 0
+        shown = [tokens[:, first : i + 1] for i, first in enumerate(oldest)]
+        return torch.stack([model(seen)[0][:, -1] for seen in shown], dim=1)
+    longer = GPT(model.config.model_copy(update={"block_size": N}), model.vocab_size).eval()
+    longer.load_state_dict(model.state_dict())
+    i = torch.arange(N)
+    seen = (i <= i[:, None]) & (i >= torch.tensor(oldest)[:, None])  # (N, N)
+    attention = F.scaled_dot_product_attention
+    with patch.object(F, attention.__name__, lambda q, k, v, **_: attention(q, k, v, seen)):
+        return longer(tokens)[0]
+
+
+def write_on(model: GPT, prompt: list[int], count: int, seed: int, row: int) -> list[int]:
+    """The `count` characters of `generate`'s row `row`, all of the text read for each one."""
+    text = prompt[-model.config.block_size :]
+    begun = len(text)
+    for chance in np.random.Generator(np.random.Philox(key=[seed, row])).random(count):
+        logits = read_on(model, torch.tensor([text]))[:, -1].numpy()
+        text = [*text, int(sample_next(logits, np.array([chance]))[0])]
+    return text[begun:]

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from attention_models import VARIANTS, T, V, build
+from attention_models import VARIANTS, T, V, build, read_on
 
 from gpt.decode import Decoder
 from gpt.model import GPT
 
-TOKENS = np.random.default_rng(1).integers(V, size=(3, T))
+TOKENS = np.random.default_rng(1).integers(V, size=(3, 4 * T))
 each_variant = pytest.mark.parametrize("kind", VARIANTS.values(), ids=VARIANTS.keys())
+CLOSE = {"atol": 2e-5, "rtol": 1e-5}
 
 
 @torch.no_grad()
@@ -19,47 +20,69 @@ def expected(model: GPT, tokens: np.ndarray) -> np.ndarray:
 
 
 def read(decoder: Decoder, tokens: np.ndarray, first: int) -> np.ndarray:
-    """Logits (B, T - first + 1, V): `first` characters at once, then one after the other."""
-    return np.stack([decoder.read(tokens[:, :t]) for t in range(first, T + 1)], axis=1)
+    """Logits (B, N - first + 1, V): `first` characters at once, then one after the other."""
+    after = [decoder.begin(tokens[:, :first])]
+    after += [decoder.go_on(token) for token in tokens.T[first:]]
+    return np.stack(after, axis=1)
 
 
 @each_variant
 @pytest.mark.parametrize("rows", [1, 3])
 def test_the_decoder_is_the_model(kind: dict, rows: int) -> None:
-    model, tokens = build(kind).eval(), TOKENS[:rows]
+    model, tokens = build(kind).eval(), TOKENS[:rows, :T]
     want = expected(model, tokens)
     for first in (1, 5, T):
         got = read(Decoder(model, rows), tokens, first)
-        np.testing.assert_allclose(got, want[:, first - 1 :], atol=2e-5, rtol=1e-5)
+        np.testing.assert_allclose(got, want[:, first - 1 :], **CLOSE)
         assert got.dtype == np.float32
+
+
+@each_variant
+@pytest.mark.parametrize("block_size", [1, 2, 5, T])
+def test_when_the_context_is_full_its_older_half_is_out_of_sight(
+    kind: dict, block_size: int
+) -> None:
+    """Again and again; the newer half still knows of it, unless positions are learned."""
+    model = build(kind | {"block_size": block_size}).eval()
+    want = read_on(model, torch.from_numpy(TOKENS)).numpy()
+    for first in {1, block_size}:
+        got = read(Decoder(model, 3), TOKENS, first)
+        np.testing.assert_allclose(got, want[:, first - 1 :], **CLOSE)
+
+
+def test_reading_on_without_a_cache_is_the_model_while_the_context_lasts() -> None:
+    """What the test above is held against, held against the model."""
+    for kind in VARIANTS.values():
+        model = build(kind).eval()
+        got = read_on(model, torch.from_numpy(TOKENS)).numpy()
+        np.testing.assert_allclose(got[:, :T], expected(model, TOKENS[:, :T]), **CLOSE)
 
 
 @pytest.mark.parametrize("n_embd", [1, 6, 24, 48])
 def test_widths_of_every_kind(n_embd: int) -> None:
     """Divisible by 16 or not."""
     model = build(VARIANTS["gpt"] | {"n_head": 1, "n_embd": n_embd}).eval()
-    got = read(Decoder(model, 1), TOKENS[:1], 1)
-    np.testing.assert_allclose(got, expected(model, TOKENS[:1]), atol=2e-5, rtol=1e-5)
+    tokens = TOKENS[:1, :T]
+    got = read(Decoder(model, 1), tokens, 1)
+    np.testing.assert_allclose(got, expected(model, tokens), **CLOSE)
 
 
 @each_variant
-def test_another_text_is_read_anew(kind: dict) -> None:
-    model = build(kind).eval()
+def test_another_beginning_is_read_anew(kind: dict) -> None:
+    model, tokens = build(kind).eval(), TOKENS[:, :T]
     decoder = Decoder(model, 3)
     read(decoder, (TOKENS + 1) % V, 4)
-    want = expected(model, TOKENS)
-    np.testing.assert_allclose(read(decoder, TOKENS, 4), want[:, 3:], atol=2e-5, rtol=1e-5)
+    np.testing.assert_allclose(read(decoder, tokens, 4), expected(model, tokens)[:, 3:], **CLOSE)
 
 
-def test_one_more_character_is_all_that_is_read() -> None:
-    """The others may change: nobody looks at them."""
-    decoder = Decoder(build(VARIANTS["modern"]).eval(), 3)
-    decoder.read(TOKENS[:, :4])
-    twin = Decoder(decoder.model, 3)
-    twin.read(TOKENS[:, :4])
-    changed = TOKENS[:, :5].copy()
-    changed[:, :4] = (changed[:, :4] + 1) % V
-    np.testing.assert_array_equal(decoder.read(changed), twin.read(TOKENS[:, :5]))
+@each_variant
+def test_a_beginning_that_all_share(kind: dict) -> None:
+    model = build(kind).eval()
+    shared, tokens = TOKENS[:1, :4], TOKENS[:, 4:T]
+    each = np.concatenate([np.tile(shared, (3, 1)), tokens], axis=1)
+    decoder = Decoder(model, 3)
+    got = [decoder.begin(shared)] + [decoder.go_on(token) for token in tokens.T]
+    np.testing.assert_allclose(np.stack(got, axis=1), expected(model, each)[:, 3:], **CLOSE)
 
 
 def test_numbers_beyond_all_bounds_are_no_warning() -> None:
