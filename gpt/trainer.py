@@ -227,7 +227,8 @@ class Trainer:
     def _stop(self, number: int) -> None:
         """What a signal does; it may come in the middle of a print, so it must not print itself."""
         if self.stop_signal:
-            raise SystemExit(128 + number)  # the second time: at once, the last save is whole
+            os.write(2, b"\n")
+            os._exit(128 + number)  # like a kill: an exception may be lost, the last save is not
         self.stop_signal = number
         os.write(2, b"\nstopping after this step; once more to stop at once\n")
 
