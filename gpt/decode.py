@@ -45,8 +45,8 @@ class Decoder:
             self.places = model.position_embedding.weight.numpy(force=True)  # (block_size, C)
         self.embedding_norm, self.norm = _norm(model.embedding_norm), _norm(model.norm)
         self.lm_head = _linear(rows, model.lm_head)
-        self.tokens = np.empty((rows, model.config.block_size), np.int64)  # (B, block_size)
-        self.length = 0  # S
+        self.block_size, self.length = model.config.block_size, 0  # length: S
+        self.tokens = np.empty((rows, self.block_size), np.int64)  # for learned positions to reread
 
     def begin(self, tokens: npt.NDArray[np.int64]) -> Array:
         """Logits (B, V) of the characters after `tokens` (B, T), 1 <= T <= block_size.
@@ -61,11 +61,13 @@ class Decoder:
     @np.errstate(all="ignore")  # as torch does
     def go_on(self, token: npt.NDArray[np.int64]) -> Array:
         """Logits (B, V) of the characters after what was read before and then `token` (B,)."""
-        if self.length == self.tokens.shape[1]:
+        if self.length == self.block_size:
             older = max(1, self.length // 2)
             if self.learned:
                 return self.begin(np.column_stack([self.tokens[:, older:], token]))
-            self._forget(older)
+            for layer in self.layers:
+                layer.forget(older)
+            self.length -= older
         place, self.length = self.length, self.length + 1
         self.tokens[:, place] = token
         return self._read(token, place)
@@ -78,11 +80,6 @@ class Decoder:
             layer.remember(x)
             if layer is not self.layers[-1]:
                 x = layer.block(x)
-
-    def _forget(self, older: int) -> None:
-        for layer in self.layers:
-            layer.forget(older)
-        self.length -= older
 
     def _read(self, token: npt.NDArray[np.int64], place: int) -> Array:  # (B,)
         x = self.characters[token]  # (B, C)
@@ -152,7 +149,8 @@ class _Layer:
         return out.reshape(B, H * D)
 
 
-def _turn(x: Array, cos: Array, sin: Array) -> Array:  # (..., D)
+def _turn(x: Array, cos: Array, sin: Array) -> Array:
+    """x (..., D) turned as `Rotary` does, by the rows of its tables that are given."""
     half = x.shape[-1] // 2
     partner: Array = np.concatenate([x[..., half:], x[..., :half]], axis=-1)
     return x * cos + partner * sin
