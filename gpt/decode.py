@@ -76,10 +76,8 @@ class Decoder:
     def _remember(self, tokens: npt.NDArray[np.int64]) -> None:  # (B, T)
         device = self.model.token_embedding.weight.device
         x = self.model.embed(torch.from_numpy(tokens).to(device))  # (B, T, C)
-        for layer in self.layers:
-            layer.remember(x)
-            if layer is not self.layers[-1]:
-                x = layer.block(x)
+        for layer, state in zip(self.layers, self.model.walk(x), strict=False):
+            layer.remember(state)
 
     def _read(self, token: npt.NDArray[np.int64], place: int) -> Array:  # (B,)
         x = self.characters[token]  # (B, C)

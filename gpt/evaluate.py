@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt.model import GPT
@@ -40,7 +41,8 @@ def exact_loss(model: GPT, ids: npt.NDArray[np.unsignedinteger], batch_chars: in
     total = 0.0
     with evaluating(model):
         for tokens, targets in windows(ids, model.config.block_size, batch_chars):
-            _, loss = model(tokens.to(device), targets.to(device))
+            logits = model(tokens.to(device))  # (B, T, V)
+            loss = F.cross_entropy(logits.flatten(0, 1), targets.to(device).flatten())
             total += float(loss) * targets.numel()
     return total / (len(ids) - 1)
 

@@ -5,7 +5,7 @@ V vocab_size.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn as nn
@@ -212,32 +212,45 @@ class GPT(nn.Module):
             if last and self.config.zero_init and isinstance(module, nn.Linear):
                 nn.init.zeros_(module.weight)
 
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (B, T, V) of the character that follows each of tokens (B, T).
+
+        Raises:
+            ValueError: if T > block_size.
+        """
+        *_, x = self.walk(self.embed(tokens))  # (B, T, C)
+        return self.read_out(x)
+
     def embed(self, tokens: Tensor) -> Tensor:
-        """The residual stream's first state (B, T, C): which character, and where it stands."""
+        """The first state of the residual stream (B, T, C): which character, and where it stands.
+
+        Raises:
+            ValueError: if T > block_size.
+        """
+        length, block_size = tokens.shape[1], self.config.block_size
+        if length > block_size:
+            raise ValueError(f"{length} characters are more than block_size {block_size}")
         x = self.token_embedding(tokens)  # (B, T, C)
         if self.config.positions == "learned":
-            x = x + self.position_embedding.weight[: tokens.shape[1]]
+            x = x + self.position_embedding.weight[:length]
         return self.embedding_norm(x)
 
+    def walk(self, x: Tensor, first: int = 0) -> Iterator[Tensor]:
+        """Walk the residual stream block by block, from block `first` on.
+
+        Yields `x` (B, T, C) and then the state behind each block, each computed when it is asked
+        for. `zip(model.blocks, model.walk(x))` is each block with the state that it reads.
+        """
+        yield x
+        for block in self.blocks[first:]:
+            x = block(x)
+            yield x
+
     def read_out(self, x: Tensor) -> Tensor:
-        """Logits (B, T, V) of the last state of the residual stream (B, T, C)."""
+        """Logits (B, T, V) of the last state of the residual stream (B, T, C).
+
+        Soft cap: Gemma Team 2024, "Gemma 2", section 2, logit soft-capping.
+        """
         logits = self.lm_head(self.norm(x)).float()  # (B, T, V)
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits
-
-    def forward(
-        self, tokens: Tensor, targets: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Logits (B, T, V) of each next character and, with `targets`, their mean loss in nats.
-
-        Args:
-            tokens: (B, T) ids, T <= block_size.
-            targets: (B, T) ids of the characters that really come next.
-        """
-        x = self.embed(tokens)
-        for block in self.blocks:
-            x = block(x)
-        logits = self.read_out(x)
-        if targets is None:
-            return logits, None
-        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())

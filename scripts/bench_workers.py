@@ -386,8 +386,8 @@ def score_nanogpt(path: str, out_dir: str) -> Numbers:
             self.model, self.config = model, model.config
             self.token_embedding = model.transformer.wte
 
-        def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> Any:
-            return self.model(tokens, targets)
+        def forward(self, tokens: torch.Tensor) -> Any:
+            return self.model(tokens, tokens)[0]  # without targets it gives the last logits alone
 
     sys.path.insert(0, path)
     flags = ["--num_samples=0", "--device=cpu", "--dtype=float32", f"--out_dir={out_dir}"]

@@ -3,11 +3,11 @@
 python scripts/golden.py record before.json     # at the old commit
 python scripts/golden.py compare before.json    # at the new one
 
-The record holds, for debug.yaml, tiny.yaml and each rung of the ladder after 40 steps: SHA-256 of weights
-and optimizer state, the metrics without clocks, TensorBoard's scalars and a sampled text; and what
-the attention page of tiny.yaml is told. Bytes depend on processor, torch and threads, so compare
-on the machine that recorded. Only the commands and files that users see are used: the script runs
-unchanged on both sides of a refactoring.
+The record holds, for debug.yaml, tiny.yaml and each rung of the ladder after 40 steps: SHA-256 of
+weights and optimizer state, the metrics without clocks, TensorBoard's scalars and a sampled text;
+and what the attention page of tiny.yaml is told. Bytes depend on processor, torch and threads, so
+compare on the machine that recorded. Only the commands and files that users see are used: the
+script runs unchanged on both sides of a refactoring.
 """
 
 import hashlib
@@ -74,7 +74,9 @@ def page_data(run: Path) -> dict[str, str]:
     """Digest of each thing that the attention page is told; source lines, which move, left out."""
     out = run / "page.html"
     command("scripts/explore.py", str(run), "--out", str(out))
-    found = re.search(r'<script type="application/json"[^>]*>(.*?)</script>', out.read_text("utf-8"))
+    found = re.search(
+        r'<script type="application/json"[^>]*>(.*?)</script>', out.read_text("utf-8")
+    )
     assert found, "the page holds no data"
     data = json.loads(found[1])
     return {name: digest(json.dumps(data[name]).encode()) for name in data if name != "lines"}
@@ -96,7 +98,7 @@ def command(script: str, *arguments: str) -> str:
     """What `python SCRIPT ARGUMENTS` prints on stdout; it must end with 0."""
     done = subprocess.run(
         [sys.executable, str(PROJECT / script), *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", check=False,
+        capture_output=True, text=True, encoding="utf-8", check=False,
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"{script} ended with {done.returncode}:\n{done.stderr}")

@@ -74,14 +74,14 @@ def read_on(model: GPT, tokens: torch.Tensor) -> torch.Tensor:
         oldest.append(oldest[-1] + max(1, block_size // 2) * full)
     if model.config.positions == "learned":  # the oldest in sight stands at place 0
         shown = [tokens[:, first : i + 1] for i, first in enumerate(oldest)]
-        return torch.stack([model(seen)[0][:, -1] for seen in shown], dim=1)
+        return torch.stack([model(seen)[:, -1] for seen in shown], dim=1)
     longer = GPT(model.config.model_copy(update={"block_size": N}), model.vocab_size).eval()
     longer.load_state_dict(model.state_dict())
     i = torch.arange(N)
     seen = (i <= i[:, None]) & (i >= torch.tensor(oldest)[:, None])  # (N, N)
     attention = F.scaled_dot_product_attention
     with patch.object(F, attention.__name__, lambda q, k, v, **_: attention(q, k, v, seen)):
-        return longer(tokens)[0]
+        return longer(tokens)
 
 
 def write_on(model: GPT, prompt: list[int], count: int, seed: int, row: int) -> list[int]:

@@ -34,7 +34,7 @@ def naive_loss(model: GPT, ids: np.ndarray) -> float:
         for i in range(1, len(ids)):
             start = (i - 1) // BLOCK * BLOCK
             seen = torch.tensor([ids[start:i].tolist()])
-            total -= float(model(seen)[0][0, -1].double().log_softmax(-1)[int(ids[i])])
+            total -= float(model(seen)[0, -1].double().log_softmax(-1)[int(ids[i])])
     return total / (len(ids) - 1)
 
 

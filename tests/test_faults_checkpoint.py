@@ -44,10 +44,7 @@ def a_checkpoint(step: int = 1, val_loss: float | None = 1.5, **model: Any) -> C
     torch.manual_seed(1)
     network = GPT(config.model, len(tokenizer))
     optimizers = make_optimizers(network, config.train)
-    ids = torch.tensor([[0, 1, 2, 3]])
-    _, loss = network(ids, ids)
-    assert loss is not None
-    loss.backward()
+    network(torch.tensor([[0, 1, 2, 3]])).logsumexp(-1).mean().backward()
     for optimizer in optimizers:
         optimizer.step()
     averages = averages_of(network, optimizers)
@@ -372,7 +369,7 @@ def test_a_checkpoint_of_format_1_always_loads() -> None:
     assert checkpoint.progress.step == 1
     assert checkpoint.progress.val_loss == 1.5
     assert len(checkpoint.averages) == 3 * len(checkpoint.weights)
-    logits, _ = checkpoint.make_model()(torch.tensor([[0, 1, 2, 3]]))
+    logits = checkpoint.make_model()(torch.tensor([[0, 1, 2, 3]]))
     expected = json.loads((GOLDEN / "logits.json").read_text())
     torch.testing.assert_close(logits[0, -1], torch.tensor(expected))
 

@@ -166,7 +166,7 @@ def test_chances_are_as_likely_as_the_model_says() -> None:
     """Chi-square: 5,000 characters of a table without memory against its probabilities."""
     model = made(n_layer=0, positions="none")
     model.token_embedding.weight.data[:] = model.token_embedding.weight.data[0]
-    probs = model(torch.zeros(1, 1, dtype=torch.long))[0][0, 0].softmax(-1)
+    probs = model(torch.zeros(1, 1, dtype=torch.long))[0, 0].softmax(-1)
     (row,) = written(model, [0], 5_000, seed=11)
     expected = probs.detach() * len(row)
     counts = torch.bincount(torch.tensor(row), minlength=V)

@@ -259,7 +259,7 @@ class Lecture:
 def test_each_rung_is_the_lectures(name: str) -> None:
     model = made(sized(**RUNGS[name]))
     tokens = some_tokens()
-    logits, _ = model(tokens)
+    logits = model(tokens)
     expected = Lecture(model.state_dict(), model.config).logits(tokens)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
@@ -284,34 +284,46 @@ def test_the_modern_variant_step_by_step() -> None:
         up = (rms(x) @ block.feed_forward.up.weight.T).clamp(min=0) ** 2
         x = x + up @ block.feed_forward.projection.weight.T
     expected = 15 * torch.tanh(rms(x) @ model.lm_head.weight.T / 15)
-    torch.testing.assert_close(model(tokens)[0], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(tokens), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_bigram_logits_are_rows_of_the_table() -> None:
     model, tokens = made(BIGRAM), some_tokens()
-    assert torch.equal(model(tokens)[0], model.token_embedding.weight[tokens])
+    assert torch.equal(model(tokens), model.token_embedding.weight[tokens])
     assert model.token_embedding.weight.shape == (V, V)
 
 
 @each_variant
-def test_the_loss_is_the_mean_surprise(config: ModelConfig) -> None:
+def test_the_walk_gives_the_state_before_each_block_and_the_last(config: ModelConfig) -> None:
+    model, tokens = made(config), some_tokens()
+    states = list(model.walk(model.embed(tokens)))
+    assert len(states) == config.n_layer + 1
+    for block, before, after in zip(model.blocks, states, states[1:], strict=False):
+        assert torch.equal(block(before), after)
+    assert torch.equal(model.read_out(states[-1]), model(tokens))
+    for first, state in enumerate(states):
+        *_, last = model.walk(state, first)
+        assert torch.equal(last, states[-1])
+
+
+@each_variant
+def test_more_characters_than_a_block_are_refused(config: ModelConfig) -> None:
     model = made(config)
-    tokens, targets = some_tokens(seed=1), some_tokens(seed=2)
-    logits, loss = model(tokens, targets)
-    assert torch.equal(logits, model(tokens)[0])
-    assert model(tokens)[1] is None
-    chosen = logits.softmax(-1).gather(-1, targets[:, :, None])
-    assert loss.item() == pytest.approx(-chosen.log().mean().item(), rel=1e-5)
+    tokens = torch.zeros(1, config.block_size + 1, dtype=torch.long)
+    with pytest.raises(
+        ValueError, match=f"{config.block_size + 1} .* block_size {config.block_size}"
+    ):
+        model(tokens)
 
 
 @each_variant
 def test_no_character_sees_a_later_one(config: ModelConfig) -> None:
     model, tokens = made(config), some_tokens()
-    before = model(tokens)[0]
+    before = model(tokens)
     for t in range(config.block_size):
         changed = tokens.clone()
         changed[:, t] = (changed[:, t] + 1) % V
-        after = model(changed)[0]
+        after = model(changed)
         assert torch.equal(after[:, :t], before[:, :t]), f"character {t} is seen by an earlier one"
         assert not torch.allclose(after[:, t], before[:, t])
 
@@ -321,7 +333,7 @@ def test_earlier_characters_are_seen(name: str) -> None:
     model, tokens = made(VARIANTS[name]), some_tokens()
     changed = tokens.clone()
     changed[:, 0] = (changed[:, 0] + 1) % V
-    assert not torch.allclose(model(changed)[0][:, -1], model(tokens)[0][:, -1], atol=1e-6)
+    assert not torch.allclose(model(changed)[:, -1], model(tokens)[:, -1], atol=1e-6)
 
 
 # --- first weights, gradients, dropout ---------------------------------------------------------
@@ -345,9 +357,7 @@ def test_zero_init_begins_with_identity_and_even_chances() -> None:
     x = torch.randn(2, 8, 16)
     for block in model.blocks:
         assert torch.equal(block(x), x)
-    logits, loss = model(some_tokens(seed=1), some_tokens(seed=2))
-    assert (logits == 0).all()
-    assert loss.item() == pytest.approx(math.log(V))
+    assert (model(some_tokens()) == 0).all()
 
 
 def test_init_std_is_the_spread_of_the_first_weights() -> None:
@@ -367,7 +377,7 @@ def test_softcap_bounds_the_logits_and_keeps_their_order() -> None:
     plain, capped = made(sized(bias=False)), made(sized(bias=False, logit_softcap=2.0))
     for model in (plain, capped):
         model.lm_head.weight.data.mul_(50)
-    logits, bounded = plain(some_tokens())[0], capped(some_tokens())[0]
+    logits, bounded = plain(some_tokens()), capped(some_tokens())
     assert logits.abs().max() > 10
     torch.testing.assert_close(bounded, 2 * torch.tanh(logits / 2))
 
@@ -375,7 +385,8 @@ def test_softcap_bounds_the_logits_and_keeps_their_order() -> None:
 @each_variant
 def test_gradients_reach_every_weight(config: ModelConfig) -> None:
     model = made(config).train()
-    model(some_tokens(seed=1), some_tokens(seed=2))[1].backward()
+    logits = model(some_tokens(seed=1))
+    F.cross_entropy(logits.flatten(0, 1), some_tokens(seed=2).flatten()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -385,8 +396,8 @@ def test_gradients_reach_every_weight(config: ModelConfig) -> None:
 def test_dropout_only_while_training() -> None:
     plain, dropped = made(sized()), made(sized(dropout=0.5))
     tokens = some_tokens()
-    assert torch.equal(dropped(tokens)[0], plain(tokens)[0])
-    first, second = (dropped.train()(tokens)[0] for _ in range(2))
+    assert torch.equal(dropped(tokens), plain(tokens))
+    first, second = (dropped.train()(tokens) for _ in range(2))
     assert not torch.allclose(first, second)
 
 
@@ -442,7 +453,7 @@ def test_the_modern_variant_is_transformers_nanochat() -> None:
     theirs = loaded(transformers.NanoChatForCausalLM(config), weights)
     with torch.no_grad():
         torch.testing.assert_close(
-            model(some_tokens())[0], theirs(some_tokens()).logits, atol=1e-4, rtol=1e-4
+            model(some_tokens()), theirs(some_tokens()).logits, atol=1e-4, rtol=1e-4
         )
 
 
@@ -485,7 +496,7 @@ def test_the_lectures_variant_is_transformers_gpt2() -> None:
     theirs = loaded(transformers.GPT2LMHeadModel(config), weights)
     with torch.no_grad():
         expected = theirs(some_tokens()).logits + ours["lm_head.bias"]  # theirs has no bias there
-        torch.testing.assert_close(model(some_tokens())[0], expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(model(some_tokens()), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["GPT", "modern"])
@@ -500,10 +511,10 @@ def test_bf16_on_a_cpu_attends_the_written_out_way_and_agrees(
         return attend(q, k, v)
 
     monkeypatch.setattr("gpt.model.attend", noted)
-    exact, _ = model(tokens)
+    exact = model(tokens)
     assert attended == []  # in fp32 the fused kernel is faster
     with torch.autocast("cpu", torch.bfloat16):
-        rounded, _ = model(tokens)
+        rounded = model(tokens)
     assert attended == [torch.bfloat16] * len(model.blocks)
     assert not torch.equal(exact, rounded)
     assert (exact - rounded).abs().max() < 0.03 * exact.abs().max()

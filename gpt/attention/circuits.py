@@ -119,8 +119,7 @@ def mean_final_norm(model: GPT, tokens: Tensor) -> FrozenNorm:
     """The final norm with its scale held at the mean over tokens (B, T) or (T,)."""
     with inspecting(model):
         stream = model.embed(tokens.reshape(-1, tokens.shape[-1]).to(device_of(model)))
-        for block in blocks_of(model):
-            stream = block(stream)
+        *_, stream = model.walk(stream)
         norm = freeze(model.norm, stream)
     return FrozenNorm(norm.scale.mean(), norm.gain, norm.bias, norm.centred)
 

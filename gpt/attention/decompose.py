@@ -190,14 +190,12 @@ def mute_losses(
         ids: (N,) with N >= 2.
         batch_chars: characters that go through the model at once.
     """
-    config, blocks = model.config, blocks_of(model)
+    config = model.config
     costs = torch.zeros(config.n_layer, config.n_head, dtype=torch.float64)
     with inspecting(model):
         for batch in windows(ids, config.block_size, batch_chars):
             tokens, targets = (part.to(device_of(model)) for part in batch)
-            streams = [model.embed(tokens)]  # (B, T, C) that each layer finds
-            for block in blocks:
-                streams.append(block(streams[-1]))
+            streams = list(model.walk(model.embed(tokens)))  # (B, T, C) that each layer finds
             heard = _loss_from(model, streams[-1], config.n_layer, targets)
             for layer in range(config.n_layer):
                 for head in range(config.n_head):
@@ -209,8 +207,7 @@ def mute_losses(
 
 def _loss_from(model: GPT, stream: Tensor, layer: int, targets: Tensor) -> float:
     """Summed loss of targets (B, T) if layer `layer` finds the stream (B, T, C)."""
-    for block in blocks_of(model)[layer:]:
-        stream = block(stream)
+    *_, stream = model.walk(stream, first=layer)
     logits = model.read_out(stream)  # (B, T, V)
     return float(F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum"))
 

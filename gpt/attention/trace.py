@@ -90,10 +90,9 @@ def trace(model: GPT, tokens: Tensor) -> Trace:
         if model.config.positions == "learned":
             position = model.position_embedding.weight[: len(tokens)]
         embedded = stream = model.embed(tokens[None])[0]  # (T, C)
-        layers = []
-        for block in blocks_of(model):
-            layers.append(trace_block(block, stream))
-            stream = layers[-1].after
+        states = [state[0] for state in model.walk(stream[None])]
+        layers = map(trace_block, blocks_of(model), states)
+        stream = states[-1]
         final_x = model.norm(stream)
         return Trace(
             tokens=tokens,
@@ -166,10 +165,9 @@ def weights_by_layer(model: GPT, tokens: Tensor) -> Iterator[Tensor]:
     """The same, one layer (B, H, T, T) after the other."""
     with inspecting(model):
         stream = model.embed(tokens.to(device_of(model)))  # (B, T, C)
-        for block in blocks_of(model):
-            q, k, v = block.attention.qkv(block.attention_norm(stream))
+        for block, state in zip(blocks_of(model), model.walk(stream), strict=False):
+            q, k, v = block.attention.qkv(block.attention_norm(state))
             yield attend(q, k, v)[1]
-            stream = block(stream)
 
 
 def output_matrices(attention: MultiHeadAttention) -> Tensor:

@@ -236,7 +236,7 @@ def snapshot(checkpoint: Checkpoint, tokens: Tensor) -> dict[str, Any]:
 @torch.no_grad()
 def logits_of(model: GPT, tokens: Tensor) -> Tensor:
     """(T, V) for tokens (1, T)."""
-    logits, _ = model(tokens)
+    logits: Tensor = model(tokens)
     return logits[0]
 
 
