@@ -5,7 +5,8 @@ import io
 import sys
 from pathlib import Path
 
-from gpt.errors import Exit, Mistake, run_command, say
+from gpt.command.process import run_command
+from gpt.errors import Exit, Mistake, not_utf8, say
 
 
 def main(argv: list[str]) -> int:
@@ -13,36 +14,51 @@ def main(argv: list[str]) -> int:
     args = _arguments(argv)
     prompt = _prompt(args)
 
-    from gpt.checkpoint import find_checkpoint  # torch is imported only once it is needed
-    from gpt.writer import write
+    # imports of torch, only once it is needed
+    from gpt.device import find_device
+    from gpt.generation.writer import known_prompt, write
+    from gpt.storage.find import find_checkpoint
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the text may hold anything
     checkpoint = find_checkpoint(args.run, say)
-    write(checkpoint, prompt, args, sys.stdout)
+    write(
+        checkpoint.make_model().to(find_device(args.device)),
+        checkpoint.tokenizer,
+        known_prompt(prompt, checkpoint.tokenizer, args.unknown),
+        sys.stdout,
+        max_new_chars=args.max_new_chars,
+        stop=args.stop,
+        num_samples=args.num_samples,
+        seed=args.seed,
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+    )
     return Exit.DONE
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
-    from gpt.cli import Parser, number  # here a Ctrl-C is answered with a line already
+    from gpt.command.cli import Parser, number  # here, where Ctrl-C is handled already
 
     parser = Parser(prog="sample.py", description=__doc__)
     add = parser.add_argument
     add("--run", help="a run, or one of its checkpoints [the newest run's best]")
     text = parser.add_mutually_exclusive_group()
-    text.add_argument("--prompt", help="text to go on from")
+    text.add_argument("--prompt", help="text to continue")
     text.add_argument("--prompt-file", metavar="FILE", help="the same from a file; - is stdin")
     add("--unknown", choices=["error", "skip", "replace"], default="error",
-        help="what to do with a character the model does not know [error]")  # fmt: skip
+        help="what to do with a character that the model does not know [error]")  # fmt: skip
     add("--max-new-chars", metavar="N", type=number(int, 0), default=500, help="[500]")
     add("--stop", metavar="TEXT", help="stop before this text")
     add("--num-samples", metavar="N", type=number(int, 1), default=1, help="[1]")
     add("--seed", metavar="N", type=number(int, 0, 2**63 - 1), default=1337, help="[1337]")
     add("--temperature", metavar="X", type=number(float, 0), default=0.8,
-        help="below 1 bolder, above 1 wilder, 0 always the likeliest [0.8]")  # fmt: skip
-    add("--top-k", metavar="K", type=number(int, 0), default=0, help="only the K likeliest [all]")
+        help="divides the logits: below 1 safer, above 1 more varied, 0 greedy [0.8]")  # fmt: skip
+    add("--top-k", metavar="K", type=number(int, 0), default=0,
+        help="sample from the K most probable characters [all]")  # fmt: skip
     add("--top-p", metavar="P", type=number(float, 0, 1), default=1.0,
-        help="only the likeliest that together have probability P [1]")  # fmt: skip
+        help="sample from the fewest characters that together have probability P [1]")  # fmt: skip
     add("--device", default="auto", help="auto | cpu | cuda | cuda:N | mps [auto]")
     return parser.parse_all(argv)
 
@@ -50,16 +66,16 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 def _prompt(args: argparse.Namespace) -> str:
     if args.prompt_file is None:
         return args.prompt or ""
+    file = args.prompt_file
     try:
-        file = args.prompt_file
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as problem:
         what = f"cannot read {file}: {problem.strerror}"
         raise Mistake(Exit.USAGE, what, "give a text file, or - for stdin") from None
     except UnicodeDecodeError as problem:
-        what = f"{file} is not UTF-8: byte {problem.start} is 0x{problem.object[problem.start]:02x}"
-        raise Mistake(Exit.USAGE, what, "save the prompt as UTF-8") from None
+        byte, fix = problem.object[problem.start], "save the prompt as UTF-8"
+        raise not_utf8(file, problem.start, byte, Exit.USAGE, fix) from None
 
 
 if __name__ == "__main__":

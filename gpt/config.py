@@ -1,21 +1,14 @@
-"""Every knob of a run, typed. `gpt/cli.py` fills it from a YAML file and dotted flags.
+"""Every setting of a run, typed. `gpt/command/` fills it from a YAML file and dotted flags.
 
-The sections are plain data and each key is described once, here; `--help`, the JSON schema for
+The sections are plain data. Each key is described once, here: `--help`, the JSON schema for
 editors (configs/schema.json) and the error messages are all made from these fields.
 """
 
 import json
-import re
 import sys
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-
-PROJECT = Path(__file__).resolve().parents[1]
-CONFIGS = PROJECT / "configs"
-RUNS = PROJECT / "runs"
 
 
 def whole(value: Any) -> Any:
@@ -215,21 +208,6 @@ class RunConfig(Section):
     )
 
 
-class _Dumper(yaml.SafeDumper):
-    """SafeDumper for all texts: line ends as escapes, "1e5" and "09", numbers in 1.2, in quotes."""
-
-
-_Dumper.add_representer(
-    str,
-    lambda dumper, text: dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style=None if text.splitlines() == [text] else '"'
-    ),
-)
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[.0-9]+([eE][-+]?[0-9]+)?\Z"), None
-)
-
-
 class Config(Section):
     """A whole run. `--print-config` shows it resolved."""
 
@@ -238,9 +216,6 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     log: LogConfig = LogConfig()
     run: RunConfig = RunConfig()
-
-    def to_yaml(self) -> str:
-        return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def fields() -> dict[str, Any]:

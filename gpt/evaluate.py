@@ -1,4 +1,4 @@
-"""The exact loss of a model over a whole split. Draws no random number, changes nothing."""
+"""The exact loss of a model over a whole split. Draws no random numbers, changes nothing."""
 
 import math
 from collections.abc import Iterator
@@ -15,28 +15,28 @@ from gpt.model import GPT
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Without dropout and gradients; afterwards the model is in the mode it was in before."""
-    was_training = model.training
+    """Evaluation mode and no gradients inside; afterwards each module has its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.training = training
 
 
 def exact_loss(model: GPT, ids: npt.NDArray[np.unsignedinteger], batch_chars: int = 0) -> float:
-    """Mean loss, in nats a character, of every character of `ids` but the first.
+    """Mean loss of every character of `ids` but the first [nats a character].
 
-    The text is cut into windows of the model's block_size that do not overlap; the last one may be
-    shorter. fp32, evaluation mode.
+    The text is cut into windows of block_size that do not overlap; the last may be shorter. fp32.
 
     Args:
         ids: (N,) with N >= 2.
-        batch_chars: characters that go through the model at once; 0: as many as are fast.
+        batch_chars: characters in a forward pass; 0: as many as are fast.
     """
     device = model.token_embedding.weight.device
-    if not batch_chars:  # on a CPU they shall stay in its cache
+    if not batch_chars:  # on a CPU, what fits into its cache
         batch_chars = 2**11 if device.type == "cpu" else 2**14
     total = 0.0
     with evaluating(model):
@@ -50,7 +50,7 @@ def exact_loss(model: GPT, ids: npt.NDArray[np.unsignedinteger], batch_chars: in
 def windows(
     ids: npt.NDArray[np.unsignedinteger], block_size: int, batch_chars: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(tokens, targets), each (B, T), that cover `ids` once."""
+    """(tokens, targets), each (B, T), that cover `ids` once, B x T at most about batch_chars."""
     whole = (len(ids) - 1) // block_size
     rows = max(1, batch_chars // block_size)
     for first in range(0, whole, rows):
@@ -63,5 +63,5 @@ def windows(
 
 
 def bits(nats: float) -> float:
-    """A loss in bits a character."""
+    """A loss in bits a character, given in nats."""
     return nats / math.log(2)

@@ -1,4 +1,4 @@
-"""Optimizers, and the learning rate as a pure function of the step."""
+"""Optimizers, and the learning-rate schedule as a pure function of the step."""
 
 import math
 from collections import defaultdict
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from gpt.config import TrainConfig
 
 
-def lr_at(step: int, config: TrainConfig) -> float:
-    """Share of the peak learning rate in step `step` (counted from 0), in (0, 1].
+def lr_factor(step: int, config: TrainConfig) -> float:
+    """The learning rate of step `step` (counted from 0) as a factor of its peak, in (0, 1].
 
-    Linear warm-up, a plateau, then the fall towards zero; the first and the last step are not zero.
+    Linear warm-up, a plateau, then decay towards zero; the first and last step are not zero.
     """
     if step < config.warmup_steps:
         return (step + 1) / (config.warmup_steps + 1)
@@ -26,16 +26,16 @@ def lr_at(step: int, config: TrainConfig) -> float:
 
 
 class Optimizer:
-    """A learning rate, and an average or two for each parameter.
+    """Parameters, their learning rate, and the state that an update keeps for each of them.
 
-    torch has a class for this, whose first use imports torch's compiler: that takes longer than
+    Not torch.optim.Optimizer: its first use imports torch's compiler, which takes longer than
     everything else between the command and the first step.
 
     Args:
-        lr: at its peak; see `set_lr`.
+        lr: the peak learning rate; see `set_lr`.
     """
 
-    averages: tuple[str, ...]  # what `step` keeps for each parameter
+    state_names: tuple[str, ...]  # of the tensors that `step` keeps for each parameter
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float):
         self.parameters, self.weight_decay = list(parameters), weight_decay
@@ -50,26 +50,29 @@ class Optimizer:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def _average(self, what: str, parameters: list[Tensor]) -> list[Tensor]:
-        """That average of each parameter, zeros at first."""
+    def _states(self, name: str, parameters: list[Tensor]) -> list[Tensor]:
+        """The state tensor `name` of each parameter, zeros at first."""
         for parameter in parameters:
-            if what not in self.state[parameter]:
-                shape = () if what == "step" else parameter.shape
-                self.state[parameter][what] = parameter.new_zeros(shape)
-        return [self.state[parameter][what] for parameter in parameters]
+            if name not in self.state[parameter]:
+                self.state[parameter][name] = parameter.new_zeros(_state_shape(name, parameter))
+        return [self.state[parameter][name] for parameter in parameters]
+
+
+def _state_shape(name: str, parameter: Tensor) -> torch.Size:
+    return torch.Size() if name == "step" else parameter.shape
 
 
 def make_optimizers(model: nn.Module, config: TrainConfig, bf16: bool = False) -> list[Optimizer]:
     """AdamW for everything or, with `muon`, for all but the matrices inside the blocks.
 
     Args:
-        bf16: Muon may orthogonalise in bf16.
+        bf16: Muon orthogonalises in bf16.
     """
     matrices: list[Tensor] = []
     others: list[Tensor] = []
     for name, parameter in model.named_parameters():
-        turned = config.optimizer == "muon" and _is_matrix_of_a_block(name, parameter)
-        (matrices if turned else others).append(parameter)
+        is_muons = config.optimizer == "muon" and _is_matrix_of_a_block(name, parameter)
+        (matrices if is_muons else others).append(parameter)
     betas = (config.beta1, config.beta2)
     adamw = AdamW(others, config.learning_rate, config.weight_decay, betas)
     if not matrices:
@@ -82,31 +85,31 @@ def _is_matrix_of_a_block(name: str, parameter: Tensor) -> bool:
     return name.startswith("blocks.") and parameter.ndim == 2
 
 
-def set_lr(optimizers: Iterable[Optimizer], share: float) -> None:
-    """Set every learning rate to `share` of its peak."""
+def set_lr(optimizers: Iterable[Optimizer], factor: float) -> None:
+    """Set every learning rate to its peak times `factor`; see `lr_factor`."""
     for optimizer in optimizers:
-        optimizer.lr = optimizer.peak_lr * share
+        optimizer.lr = optimizer.peak_lr * factor
 
 
-def averages_of(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Tensor]:
-    """The optimizers' state as flat tensors, `<parameter>/<what>`, for a checkpoint."""
+def optimizer_state(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Tensor]:
+    """The optimizers' state as a flat dictionary, `<parameter>/<state>`, for a checkpoint."""
     names = _names(model)
     return {
-        f"{names[parameter]}/{what}": tensor
+        f"{names[parameter]}/{state}": tensor
         for optimizer in optimizers
-        for parameter, state in optimizer.state.items()
-        for what, tensor in state.items()
+        for parameter, states in optimizer.state.items()
+        for state, tensor in states.items()
     }
 
 
-def averages_shapes(model: nn.Module, config: TrainConfig) -> dict[str, torch.Size]:
-    """Names and shapes of what `averages_of` gives after a step."""
+def optimizer_state_shapes(model: nn.Module, config: TrainConfig) -> dict[str, torch.Size]:
+    """Names and shapes of `optimizer_state` after a step."""
     names = _names(model)
     return {
-        f"{names[parameter]}/{what}": torch.Size() if what == "step" else parameter.shape
+        f"{names[parameter]}/{state}": _state_shape(state, parameter)
         for optimizer in make_optimizers(model, config)
         for parameter in optimizer.parameters
-        for what in optimizer.averages
+        for state in optimizer.state_names
     }
 
 
@@ -114,29 +117,29 @@ def _names(model: nn.Module) -> dict[Tensor, str]:
     return {parameter: name for name, parameter in model.named_parameters()}
 
 
-def restore_averages(
-    model: nn.Module, optimizers: Iterable[Optimizer], averages: dict[str, Tensor]
+def load_optimizer_state(
+    model: nn.Module, optimizers: Iterable[Optimizer], state: dict[str, Tensor]
 ) -> None:
-    """Put back what `averages_of` gave."""
+    """Restore what `optimizer_state` gave."""
     parameters = dict(model.named_parameters())
     owner = {p: optimizer for optimizer in optimizers for p in optimizer.parameters}
-    for key, tensor in averages.items():
-        name, what = key.split("/")
-        parameter = parameters[name]
-        owner[parameter].state[parameter][what] = tensor.clone().to(parameter.device)
+    for key, tensor in state.items():
+        parameter_name, state_name = key.split("/")
+        parameter = parameters[parameter_name]
+        owner[parameter].state[parameter][state_name] = tensor.clone().to(parameter.device)
 
 
 class AdamW(Optimizer):
-    """Each number moves by the mean of its gradient over the root of its mean square.
+    """Each weight moves by its gradient's mean over the root of its gradient's mean square.
 
-    Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2. Weight decay is
-    for matrices alone: a bias or a norm's scale has no reason to be small.
+    Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2. Only matrices
+    decay: a bias or a norm's scale has no reason to be small.
 
     Args:
-        betas: how much the two means keep of what they were.
+        betas: decay of the two running means.
     """
 
-    averages = ("step", "exp_avg", "exp_avg_sq")
+    state_names = ("step", "exp_avg", "exp_avg_sq")
 
     def __init__(
         self,
@@ -158,7 +161,7 @@ class AdamW(Optimizer):
 
     def _step_alike(self, parameters: list[Tensor], weight_decay: float) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
-        steps, means, squares = (self._average(what, parameters) for what in self.averages)
+        steps, means, squares = (self._states(name, parameters) for name in self.state_names)
         torch._foreach_add_(steps, 1)
         torch._fused_adamw_(
             parameters, gradients, means, squares, [], steps,
@@ -168,17 +171,17 @@ class AdamW(Optimizer):
 
 
 class Muon(Optimizer):
-    """Momentum whose update is made orthogonal, so that it moves all directions of a matrix alike.
+    """Momentum whose update is orthogonalised, so that all directions of a matrix move alike.
 
     Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". torch has one
-    too; this one turns all matrices of a shape at once, several times faster on a CPU.
+    too; this one orthogonalises all matrices of a shape at once, several times faster on a CPU.
 
     Args:
         parameters: matrices only.
-        precision: of the iteration that makes an update orthogonal.
+        precision: in which an update is orthogonalised.
     """
 
-    averages = ("average",)
+    state_names = ("average",)  # the momentum buffer
 
     def __init__(
         self,
@@ -202,11 +205,11 @@ class Muon(Optimizer):
             self._step_alike(alike)
 
     def _step_alike(self, parameters: list[Tensor]) -> None:
-        """Update matrices that have one shape, or its transpose."""
+        """Update matrices of one shape or its transpose."""
         gradients = [p.grad for p in parameters if p.grad is not None]
-        averages = self._average("average", parameters)
-        torch._foreach_lerp_(averages, gradients, 1 - self.momentum)
-        ahead = torch._foreach_lerp(gradients, averages, self.momentum)  # Nesterov's look ahead
+        momenta = self._states("average", parameters)
+        torch._foreach_lerp_(momenta, gradients, 1 - self.momentum)
+        ahead = torch._foreach_lerp(gradients, momenta, self.momentum)  # Nesterov momentum
         wide = torch.stack([m if m.shape[0] <= m.shape[1] else m.T for m in ahead])
         updates = orthogonalise(wide.to(self.precision))
         for parameter, update in zip(parameters, updates, strict=True):
@@ -216,22 +219,22 @@ class Muon(Optimizer):
             parameter.add_(update, alpha=-self.lr * max(1, rows / columns) ** 0.5)
 
 
-# a, b, c of a x + b x³ + c x⁵: each is as near to 1 as such a polynomial gets where the one before
-# it has brought all numbers from 0.001 to 1 (Amsel et al. 2025, "The Polar Express", section 3)
+# a, b, c of a x + b x³ + c x⁵. Each is the polynomial of this form that is nearest to 1 on the
+# range to which those before it map [0.001, 1] (Amsel et al. 2025, "The Polar Express", section 3)
 _POLYNOMIALS = ((8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448), (3.9487, -2.9089, 0.5518))
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Bring the singular values of each matrix nearer to 1, keep its directions.
+    """Bring the singular values of each matrix near 1; keep its singular vectors.
 
-    One that is at least a thousandth of the matrix's norm comes to lie between 0.12 and 1.9; more
-    steps would bring them nearer yet, and trained no better.
+    A singular value of at least a thousandth of the matrix's norm ends between 0.12 and 1.9. More
+    steps would bring it nearer to 1, but training was no better for it.
 
     Args:
         matrices: (N, R, C) with R <= C.
     """
     norm = matrices.norm(dim=(-2, -1), keepdim=True)
-    x = matrices / (1.02 * norm + 1e-7)  # less than 1 in bf16 too: above, they shoot up
+    x = matrices / (1.02 * norm + 1e-7)  # below 1 in bf16 too: above 1 they diverge
     for a, b, c in _POLYNOMIALS:
         gram = x @ x.mT  # (N, R, R)
         x = a * x + torch.baddbmm(gram, gram, gram, beta=b, alpha=c) @ x

@@ -28,9 +28,10 @@ from bench_report import Goal, Measured, amount, plot, ratio
 from bench_runs import PEERS, Bench, Contenders, Failure, Numbers, made_up, progress, write_text
 from bench_workers import Shape, speed
 
-from gpt.cli import Parser, number
-from gpt.config import PROJECT
-from gpt.errors import Exit, Mistake, run_command
+from gpt.command.cli import Parser, number
+from gpt.command.process import run_command
+from gpt.errors import Exit, Mistake
+from gpt.paths import PROJECT
 
 # the fastest known way to the loss
 TO_TARGET = (

@@ -18,7 +18,7 @@ from typing import Any
 
 from bench_report import Goal, Line, Measured, amount, printed, ratio
 
-from gpt.config import PROJECT
+from gpt.paths import PROJECT
 
 Numbers = dict[str, Any]
 Contenders = dict[str, Callable[[], Numbers]]

@@ -107,10 +107,10 @@ def train_ours(
     Args:
         train: keys of the config's section of that name.
     """
-    from gpt.cli import find_config, load_config
-    from gpt.corpus import load_corpus
-    from gpt.run import fresh
-    from gpt.trainer import Trainer
+    from gpt.command.config_file import find_config, load_config
+    from gpt.data.corpus import load_corpus
+    from gpt.training.fine_tune import fresh
+    from gpt.training.trainer import Trainer
 
     size = Shape(*shape)
     never = 10**12
@@ -255,8 +255,8 @@ def sample_ours(
     import numpy as np
     import torch
 
-    from gpt.cli import find_config, load_config
-    from gpt.generate import generate
+    from gpt.command.config_file import find_config, load_config
+    from gpt.generation.generate import generate
     from gpt.model import GPT
 
     overrides = {f"model.{key}": value for key, value in Shape(*shape)._asdict().items()}
@@ -402,7 +402,7 @@ def score_nanogpt(path: str, out_dir: str) -> Numbers:
 def prepare(text: str) -> Numbers:
     """Make a corpus ready to train on, as train.py does before anything else."""
     from gpt.config import Config, DataConfig
-    from gpt.corpus import load_corpus
+    from gpt.data.corpus import load_corpus
 
     began = time.perf_counter()
     load_corpus(Config(data=DataConfig(text=text)), say=lambda line: None)
@@ -428,7 +428,7 @@ def ngram(text: str, most: int) -> Numbers:
     from ngram import best_order, loss
 
     from gpt.config import Config, DataConfig
-    from gpt.corpus import load_corpus
+    from gpt.data.corpus import load_corpus
 
     corpus = load_corpus(Config(data=DataConfig(text=text)), say=lambda line: None)
     train, val = (ids.astype(np.int64) for ids in (corpus.train_ids, corpus.val_ids))

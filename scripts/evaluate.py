@@ -3,8 +3,9 @@
 import json
 import sys
 
-from gpt.cli import Parser
-from gpt.errors import Exit, run_command, say
+from gpt.command.cli import Parser
+from gpt.command.process import run_command
+from gpt.errors import Exit, say
 
 
 def main(argv: list[str]) -> int:
@@ -14,14 +15,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_all(argv)
 
-    from gpt.checkpoint import find_checkpoint  # torch is imported only once it is needed
-    from gpt.corpus import load_corpus
+    from gpt.data.corpus import load_corpus
     from gpt.evaluate import bits, exact_loss
-    from gpt.run import same_alphabet
+    from gpt.storage.find import find_checkpoint  # torch is imported only once it is needed
+    from gpt.training.run import require_same_alphabet
 
     checkpoint = find_checkpoint(args.run, say)
     corpus = load_corpus(checkpoint.config, say)
-    same_alphabet(checkpoint, corpus)
+    require_same_alphabet(checkpoint, corpus)
     loss = exact_loss(checkpoint.make_model(), corpus.val_ids)
     if args.json:
         result = {

@@ -6,9 +6,10 @@ python scripts/explore.py runs/mine --text "To be, or not to be" --out attention
 import sys
 from pathlib import Path
 
-from gpt.cli import Parser
-from gpt.errors import Exit, run_command, say
-from gpt.storage import replace_file
+from gpt.command.cli import Parser
+from gpt.command.process import run_command
+from gpt.errors import Exit, say
+from gpt.files import replace_file
 
 
 def main(argv: list[str]) -> int:

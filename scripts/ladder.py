@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from gpt.cli import Parser, number
-from gpt.config import CONFIGS, PROJECT
-from gpt.errors import Exit, Mistake, run_command
+from gpt.command.cli import Parser, number
+from gpt.command.process import run_command
+from gpt.errors import Exit, Mistake
+from gpt.paths import CONFIGS, PROJECT
 
 
 def main(argv: list[str]) -> int:
@@ -50,7 +51,7 @@ def climb(config: Path, seed: int, for_train: list[str]) -> dict[str, Any]:
             raise SystemExit(done.returncode)
         rows = (run / "metrics.jsonl").read_text("utf-8").splitlines()
 
-        from gpt.checkpoint import load_last
+        from gpt.storage.find import load_last
 
         weights = load_last(run, print).weights
         size = sum(tensor.numel() for tensor in weights.values())

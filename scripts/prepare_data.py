@@ -3,10 +3,12 @@
 import sys
 from pathlib import Path
 
-from gpt import corpus
-from gpt.cli import Parser
+from gpt.command.cli import Parser
+from gpt.command.process import run_command
 from gpt.config import Config, DataConfig
-from gpt.errors import Exit, Mistake, run_command, say
+from gpt.data.corpus import load_corpus
+from gpt.data.named import NAMED, keep_named_text
+from gpt.errors import Exit, Mistake, say
 
 
 def main(argv: list[str]) -> int:
@@ -16,13 +18,13 @@ def main(argv: list[str]) -> int:
     add("name", help="shakespeare, tinyshakespeare, or the path of a UTF-8 text")
     add("--from", dest="source", metavar="FILE", help="take the named corpus from this file")
     args = parser.parse_all(argv)
-    named = args.name in corpus.NAMED
+    named = args.name in NAMED
     if args.source:
         if not named:
             raise Mistake(Exit.USAGE, "--from goes with a named corpus", "give one path, not two")
-        corpus.keep_named_text(args.name, _read(args.source))
+        keep_named_text(args.name, _read(args.source))
     data = DataConfig(corpus=args.name) if named else DataConfig(text=args.name)
-    prepared = corpus.load_corpus(Config(data=data), say)
+    prepared = load_corpus(Config(data=data), say)
     say(f"{prepared.name}: {len(prepared.ids):,} characters, {len(prepared.tokenizer)} distinct")
     return Exit.DONE
 

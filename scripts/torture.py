@@ -105,11 +105,11 @@ def wait_for(child: int) -> int:
 
 
 def _forked(argv: Sequence[str], folder: Path) -> int:
-    from gpt import corpus
-    from gpt.errors import run_command
+    from gpt import paths
+    from gpt.command.process import run_command
     from train import main as train
 
-    corpus.DATA = folder / "data"
+    paths.DATA = folder / "data"
     sys.argv = ["train.py", *argv]
     return fork(lambda: run_command(train), folder / "output.txt")
 
@@ -119,10 +119,10 @@ def warm_up(folder: Path) -> None:
     import contextlib
     import io
 
-    from gpt import corpus
+    from gpt import paths
     from train import main as train
 
-    corpus.DATA = folder / "data"
+    paths.DATA = folder / "data"
     (folder / "text.txt").write_text(TEXT)
     (folder / "toy.yaml").write_text(CONFIG % (folder / "text.txt"))
     argv = ["--config", str(folder / "toy.yaml"), "--train.max_steps", "2"]

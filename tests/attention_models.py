@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from gpt.config import ModelConfig
-from gpt.generate import sample_next
+from gpt.generation.generate import sample_next
 from gpt.model import GPT
 
 V, T = 11, 12

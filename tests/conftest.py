@@ -13,11 +13,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-import gpt.checkpoint
-import gpt.config
-import gpt.corpus
+import gpt.paths
 from gpt.config import Config
-from gpt.corpus import Corpus
+from gpt.data.corpus import Corpus, load_corpus
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
@@ -50,9 +48,8 @@ def no_network() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs and prepared corpora land in the test's own folder, never in the project's."""
-    monkeypatch.setattr(gpt.config, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(gpt.checkpoint, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(gpt.corpus, "DATA", tmp_path / "data")
+    monkeypatch.setattr(gpt.paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(gpt.paths, "DATA", tmp_path / "data")
 
 
 @pytest.fixture
@@ -79,7 +76,7 @@ def toy_config(text_file: Path) -> Config:
 @pytest.fixture
 def toy_corpus(toy_config: Config) -> Corpus:
     """The corpus of `toy_config`."""
-    return gpt.corpus.load_corpus(toy_config, say=lambda line: None)
+    return load_corpus(toy_config, say=lambda line: None)
 
 
 @pytest.fixture(scope="session")

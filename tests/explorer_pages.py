@@ -3,11 +3,11 @@
 import torch
 from attention_models import VARIANTS, build
 
-from gpt.checkpoint import Checkpoint, Progress
 from gpt.config import Config
+from gpt.data.tokenizer import CharTokenizer
 from gpt.explorer.export import Exhibit
 from gpt.model import GPT
-from gpt.tokenizer import CharTokenizer
+from gpt.storage.checkpoint import Checkpoint, Progress
 
 LETTERS = "\n abcdefghi"  # as many as attention_models.V
 TEXT = "a bad\ncab "

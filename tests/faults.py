@@ -1,6 +1,6 @@
 """Shared by the fault tests: children that die where one wants, disks that fill up or forget.
 
-`gpt.storage` calls the system through its names `os` and `shutil` alone. `System` takes their
+`gpt.files` calls the system through its names `os` and `shutil` alone. `System` takes their
 place and numbers each operation that changes the disk, so that a fault can be put at each of them.
 """
 
@@ -27,8 +27,11 @@ from torture import TEXT, differences, fork, outcome, wait_for  # noqa: E402
 
 import sample as sample_command  # noqa: E402
 import train as train_command  # noqa: E402
-from gpt import checkpoint, corpus, storage  # noqa: E402
-from gpt.errors import Exit, Mistake, run_command  # noqa: E402
+from gpt import files, paths  # noqa: E402
+from gpt.command.process import run_command  # noqa: E402
+from gpt.errors import Exit, Mistake  # noqa: E402
+from gpt.storage.checkpoint import load_checkpoint  # noqa: E402
+from gpt.storage.run_directory import checkpoints_of  # noqa: E402
 
 __all__ = ["differences", "outcome", "sample_command", "torture_command", "train_command"]
 torch.set_num_threads(1)
@@ -157,9 +160,9 @@ class Workshop:
 
         def work() -> int:
             torch.set_num_threads(1)
-            corpus.DATA = self.folder / "data"
-            checkpoint.RUNS = self.folder / "runs"
-            storage.os = storage.shutil = system or System()
+            paths.DATA = self.folder / "data"
+            paths.RUNS = self.folder / "runs"
+            files.os = files.shutil = system or System()
             sys.argv = ["command", *argv]
             prepare()
             return run_command(command)
@@ -180,19 +183,19 @@ class Workshop:
         system: System | None = None,
         prepare: Callable[[], None] = lambda: None,
     ) -> Ended:
-        return self.end(self.begin(train_command.main, argv, system, prepare))
+        return self.end(self.prefill(train_command.main, argv, system, prepare))
 
     def sample(self, argv: Sequence[str], prepare: Callable[[], None] = lambda: None) -> Ended:
-        return self.end(self.begin(sample_command.main, argv, None, prepare))
+        return self.end(self.prefill(sample_command.main, argv, None, prepare))
 
     def train_here(self, argv: Sequence[str], system: System | None = None) -> Ended:
         """The same in this process: faster, and what the system saw can be read."""
         system, output = system or System(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(corpus, "DATA", self.folder / "data")
-            patch.setattr(checkpoint, "RUNS", self.folder / "runs")
-            patch.setattr(storage, "os", system)
-            patch.setattr(storage, "shutil", system)
+            patch.setattr(paths, "DATA", self.folder / "data")
+            patch.setattr(paths, "RUNS", self.folder / "runs")
+            patch.setattr(files, "os", system)
+            patch.setattr(files, "shutil", system)
             patch.setattr(sys, "argv", ["train.py", *argv])
             with redirect_stderr(output), redirect_stdout(output):
                 try:
@@ -220,9 +223,9 @@ def changed(run: Path, undisturbed: dict[str, Any]) -> list[str]:
 def whole_checkpoints(run: Path) -> list[Path]:
     """The checkpoints that load."""
     found = []
-    for path in checkpoint.checkpoints_of(run):
+    for path in checkpoints_of(run):
         try:
-            checkpoint.load_checkpoint(path)
+            load_checkpoint(path)
             found.append(path)
         except Mistake as mistake:
             if mistake.exit_code != Exit.CHECKPOINT:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt.config import PROJECT
+from gpt.paths import PROJECT
 
 GPT = PROJECT / "gpt"
 MODULES = {path.stem: ast.parse(path.read_text("utf-8")) for path in sorted(GPT.glob("*.py"))}

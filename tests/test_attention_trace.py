@@ -6,7 +6,8 @@ import pytest
 import torch
 from attention_models import VARIANTS, WITH_HEADS, T, build, text
 
-from gpt.attention.trace import attention_weights, blocks_of, head_name, inspecting, trace
+from gpt.attention.trace import attention_weights, blocks_of, head_name, trace
+from gpt.evaluate import evaluating
 
 all_variants = pytest.mark.parametrize("kind", VARIANTS.values(), ids=VARIANTS.keys())
 with_heads = pytest.mark.parametrize("kind", WITH_HEADS.values(), ids=WITH_HEADS.keys())
@@ -124,7 +125,7 @@ def test_nothing_about_the_model_or_the_random_state_changes():
     assert model.training
     assert model.blocks[1].attention.training
     assert not model.blocks[0].attention.training
-    with pytest.raises(KeyError), inspecting(model):
+    with pytest.raises(KeyError), evaluating(model):
         raise KeyError
     assert model.training
 

@@ -18,8 +18,8 @@ from gpt.attention.watch import (
     position_embedding_table,
 )
 from gpt.config import ModelConfig
+from gpt.data.tokenizer import CharTokenizer
 from gpt.model import GPT
-from gpt.tokenizer import CharTokenizer
 
 VAL = text(500, seed=5).numpy().astype(np.uint8)
 

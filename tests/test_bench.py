@@ -20,9 +20,10 @@ from bench_workers import Shape, products, step_flops
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from gpt.config import PROJECT, ModelConfig
+from gpt.config import ModelConfig
 from gpt.errors import Exit, Mistake
 from gpt.model import GPT
+from gpt.paths import PROJECT
 
 
 def measured(who: str, *seconds: float) -> Measured:

@@ -14,26 +14,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt import checkpoint as module
-from gpt.checkpoint import (
-    Checkpoint,
-    Progress,
-    checkpoints_of,
-    create_run,
-    find_checkpoint,
-    known_runs,
-    load_best,
-    load_checkpoint,
-    load_last,
-    locked,
-    newest_run,
-    save_checkpoint,
-)
-from gpt.config import PROJECT, Config
+from gpt import paths
+from gpt.config import Config
+from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit, Mistake
 from gpt.model import GPT
-from gpt.optim import averages_of, make_optimizers
-from gpt.tokenizer import CharTokenizer
+from gpt.optim import make_optimizers, optimizer_state
+from gpt.paths import PROJECT
+from gpt.storage import run_directory
+from gpt.storage.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from gpt.storage.find import find_checkpoint, load_best, load_last
+from gpt.storage.run_directory import checkpoints_of, create_run, known_runs, locked, newest_run
 
 Make = Callable[..., Checkpoint]
 ALPHABET = "\n abcé€"
@@ -60,7 +51,7 @@ def at(toy_config: Config) -> Make:
             optimizer.step()
         progress = Progress(step=step, val_loss=val_loss, loss_sum=1.25, loss_count=3, waiting=1)
         progress.identity = {"threads": 1, "torch": "x"}
-        averages = averages_of(model, optimizers)
+        averages = optimizer_state(model, optimizers)
         return Checkpoint(config, CharTokenizer(ALPHABET), progress, model.state_dict(), averages)
 
     return make
@@ -84,7 +75,7 @@ def test_all_of_it_comes_back(tmp_path: Path, at: Make) -> None:
     got = load_checkpoint(path)
     assert (got.config, got.tokenizer.alphabet) == (made.config, ALPHABET)
     assert got.progress == made.progress
-    for kept, tensors in ((got.weights, made.weights), (got.averages, made.averages)):
+    for kept, tensors in ((got.weights, made.weights), (got.optimizer_state, made.optimizer_state)):
         assert kept.keys() == tensors.keys()
         assert all(torch.equal(kept[name], tensors[name]) for name in tensors)
     tokens = torch.arange(8)[None] % len(ALPHABET)
@@ -223,24 +214,24 @@ def test_the_newest_run_is_that_with_the_youngest_checkpoint(at: Make) -> None:
     assert caught.value.exit_code == Exit.CHECKPOINT
     assert "train" in known_runs()
     for name in ("b", "a"):
-        save_checkpoint(module.RUNS / name, at(1))
+        save_checkpoint(paths.RUNS / name, at(1))
         time.sleep(0.02)  # file systems count time in ticks
-    (module.RUNS / "empty").mkdir()
-    (module.RUNS / "a file").write_text("")
+    (paths.RUNS / "empty").mkdir()
+    (paths.RUNS / "a file").write_text("")
     assert newest_run().name == "a"
     assert find_checkpoint(None, ignore).progress.step == 1
     assert known_runs().endswith("a, b")
 
 
 def test_a_run_that_has_just_begun_is_not_the_newest_to_write_with(at: Make) -> None:
-    save_checkpoint(module.RUNS / "trained", at(1))
+    save_checkpoint(paths.RUNS / "trained", at(1))
     time.sleep(0.02)
-    save_checkpoint(module.RUNS / "begun", at(0))
+    save_checkpoint(paths.RUNS / "begun", at(0))
     assert newest_run().name == "trained"
 
 
 def test_what_run_can_mean(at: Make) -> None:
-    run = module.RUNS / "x"
+    run = paths.RUNS / "x"
     for step, loss in ((1, 2.0), (2, 3.0)):
         save_checkpoint(run, at(step, loss, keep=0))
     assert find_checkpoint(str(run), ignore).progress.step == 1  # its best
@@ -256,7 +247,7 @@ def test_what_run_can_mean(at: Make) -> None:
 def test_runs_named_in_the_same_second_differ(
     toy_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.time, "strftime", lambda _: "2026-01-01-000000")
+    monkeypatch.setattr(run_directory.time, "strftime", lambda _: "2026-01-01-000000")
     for name in ("toy", "toy-1"):  # a name may end like a count
         names = [create_run(toy_config, name).name for _ in range(4)]
         stem = f"2026-01-01-000000-{name}"
@@ -280,7 +271,7 @@ def test_a_run_is_not_written_over(toy_config: Config, tmp_path: Path) -> None:
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from gpt.checkpoint import locked\n"
+        "import sys; from pathlib import Path; from gpt.storage.run_directory import locked\n"
         "from gpt.errors import run_command\n"
         "def main(argv):\n  with locked(Path(argv[0])): return 0\n"
         "sys.exit(run_command(main))"

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 import sample
 import train
-from gpt.cli import Parser, add_config_flags, number, overrides_of
-from gpt.config import PROJECT, Config, fields
-from gpt.errors import Exit, Mistake, as_mistake, one_line, run_command
+from gpt.command.cli import Parser, add_config_flags, number, overrides_of
+from gpt.command.process import as_mistake, run_command
+from gpt.config import Config, fields
+from gpt.errors import Exit, Mistake, one_line
+from gpt.paths import PROJECT
 
 DEFAULTS = Config().model_dump()
 
@@ -168,7 +170,7 @@ def test_a_missing_package_is_no_fault_of_ours(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)  # as if it were not installed
-    monkeypatch.delitem(sys.modules, "gpt.cli")
+    monkeypatch.delitem(sys.modules, "gpt.command.cli")
     assert leaving(sample.main, [], monkeypatch) == Exit.USAGE
     assert "the package yaml is not installed" in capsys.readouterr().err
 

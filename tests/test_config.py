@@ -9,9 +9,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt.cli import find_config, load_config, overridden, read_scalar
-from gpt.config import CONFIGS, Config, fields
+from gpt.command.config_file import find_config, load_config, overridden, read_scalar
+from gpt.config import Config, fields
 from gpt.errors import Exit, Mistake
+from gpt.paths import CONFIGS
 
 
 def mistakes_in(tmp_path: Path, text: str | bytes, **flags: Any) -> list[tuple[str, str]]:

@@ -15,11 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt import corpus
-from gpt.config import PROJECT, Config
-from gpt.corpus import Corpus, load_corpus, read_chunks, text_sha256
+from gpt import paths
+from gpt.config import Config
+from gpt.data import corpus, named, prepare
+from gpt.data import text as text_module
+from gpt.data.corpus import Corpus, load_corpus
+from gpt.data.text import read_chunks, text_sha256
+from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit, Mistake
-from gpt.tokenizer import CharTokenizer
+from gpt.paths import PROJECT
 
 Write = Callable[..., str]
 
@@ -54,7 +58,7 @@ def refused(config: Config) -> Mistake:
     with pytest.raises(Mistake) as caught:
         load_corpus(config, ignore)
     assert caught.value.exit_code == Exit.CORPUS
-    assert not [path for path in corpus.DATA.rglob("*") if path.suffix != ".lock"]
+    assert not [path for path in paths.DATA.rglob("*") if path.suffix != ".lock"]
     return caught.value
 
 
@@ -77,7 +81,7 @@ def test_the_size_of_the_pieces_read_changes_nothing(
         for path in paths
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "CHUNK", chunk)
+        patch.setattr(text_module, "CHUNK", chunk)
         assert "".join(read_chunks(paths)) == expected
         assert text_sha256(paths) == hashlib.sha256(expected.encode()).hexdigest()
 
@@ -89,7 +93,7 @@ def test_the_size_of_the_pieces_read_changes_nothing(
 def test_the_first_byte_that_is_not_utf8_is_named(
     write: Write, monkeypatch: pytest.MonkeyPatch, chunk: int, before: str, bad: bytes
 ) -> None:
-    monkeypatch.setattr(corpus, "CHUNK", chunk)
+    monkeypatch.setattr(text_module, "CHUNK", chunk)
     path = write(before.encode() + bad + b"x" * (bad != b"\xe2\x82"))
     mistake = refused(config_of(path))
     offset = len(before.encode())
@@ -110,8 +114,8 @@ def test_the_ids_are_the_text(tmp_path_factory: pytest.TempPathFactory, text: st
     folder = tmp_path_factory.mktemp("text")
     (folder / "text.txt").write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "CHUNK", 16)
-        patch.setattr(corpus, "DATA", folder)
+        patch.setattr(text_module, "CHUNK", 16)
+        patch.setattr(paths, "DATA", folder)
         made = load_corpus(config_of(str(folder / "text.txt")), ignore)
     assert made.tokenizer.decode(made.ids) == text
     assert made.tokenizer.alphabet == "".join(sorted(set(text)))
@@ -121,7 +125,12 @@ def test_the_ids_are_the_text(tmp_path_factory: pytest.TempPathFactory, text: st
 @pytest.mark.parametrize("shift", range(8))
 def test_what_lies_across_the_border_of_two_pieces(write: Write, shift: int) -> None:
     """Characters of one to four bytes and line ends of two, at the true size of a piece."""
-    text = "a" * (corpus.CHUNK - shift) + "é€\U0001f600\r\nb" * 3 + "c" * corpus.CHUNK + "\r\n\rд"
+    text = (
+        "a" * (text_module.CHUNK - shift)
+        + "é€\U0001f600\r\nb" * 3
+        + "c" * text_module.CHUNK
+        + "\r\n\rд"
+    )
     made = load_corpus(config_of(write(text)), ignore)
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     rank = {character: number for number, character in enumerate(sorted(set(lines)))}
@@ -145,7 +154,7 @@ def test_a_text_is_prepared_once(write: Write) -> None:
     assert said == ["preparing text.txt: 60 characters, 8 distinct"]
     assert first.ids.tolist() == again.ids.tolist()
     with pytest.MonkeyPatch.context() as patch:
-        patch.delattr(corpus, "read_chunks")  # a known text need not be decoded
+        patch.delattr(prepare, "read_chunks")  # a known text need not be decoded
         assert load_corpus(config_of(path), said.append).ids.tolist() == first.ids.tolist()
     write("hello World " * 5)
     assert "W" in load_corpus(config_of(path), said.append).tokenizer.alphabet
@@ -155,23 +164,23 @@ def test_a_text_is_prepared_once(write: Write) -> None:
 def test_a_damaged_preparation_is_made_anew(write: Write, name: str) -> None:
     path = write("hello world " * 5)
     before = load_corpus(config_of(path), ignore).ids.tolist()
-    (damaged,) = corpus.DATA.rglob(name)
+    (damaged,) = paths.DATA.rglob(name)
     damaged.write_bytes(damaged.read_bytes()[:-1])
     assert load_corpus(config_of(path), ignore).ids.tolist() == before
 
 
 def test_a_change_of_any_byte_of_a_preparation_is_noticed(write: Write) -> None:
     made = load_corpus(config_of(write("hällo wörld " * 5)), ignore)
-    (folder,) = (path.parent for path in corpus.DATA.rglob("ids.bin"))
-    assert corpus._prepared(folder, made.sha256)
-    assert not corpus._prepared(folder, "0" * 64)
+    (folder,) = (path.parent for path in paths.DATA.rglob("ids.bin"))
+    assert prepare.prepared_survey(folder, made.sha256)
+    assert not prepare.prepared_survey(folder, "0" * 64)
     for file in folder.iterdir():
         whole = file.read_bytes()
         for place in range(len(whole)):
             file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-            assert not corpus._prepared(folder, made.sha256), (file.name, place)
+            assert not prepare.prepared_survey(folder, made.sha256), (file.name, place)
         file.write_bytes(whole)
-    assert corpus._prepared(folder, made.sha256)
+    assert prepare.prepared_survey(folder, made.sha256)
 
 
 @pytest.mark.parametrize("content", [b"wold hello " * 6, b"hello World " * 5, b"hell\xf6" * 9, b""])
@@ -180,28 +189,29 @@ def test_a_text_that_changes_while_it_is_read(
 ) -> None:
     """Another order of the same characters, another character, no UTF-8 any more, nothing."""
     path = write("hello world " * 5)
-    survey = corpus._survey
+    survey = corpus.survey_text
 
-    def change(paths: list[Path]) -> corpus.Survey:
-        found = survey(paths)
+    def change(texts: list[Path]) -> prepare.Survey:
+        found = survey(texts)
         write(content)
         return found
 
-    monkeypatch.setattr(corpus, "_survey", change)
+    monkeypatch.setattr(corpus, "survey_text", change)
     with pytest.raises(Mistake, match=r"changed while it was read|is not UTF-8") as caught:
         load_corpus(config_of(path), ignore)
     assert caught.value.exit_code == Exit.CORPUS
-    assert [file.name for file in corpus.DATA.rglob("*")] == ["prepared", ".lock"]
+    assert [file.name for file in paths.DATA.rglob("*")] == ["prepared", ".lock"]
 
 
 IN_LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
-from gpt import corpus
+from gpt import paths
+from gpt.data import corpus
 from gpt.config import Config
 from gpt.evaluate import windows
 
-corpus.DATA = Path(sys.argv[1]) / "data"
+paths.DATA = Path(sys.argv[1]) / "data"
 config = Config.model_validate({"data": {"text": f"{sys.argv[1]}/text.txt"}})
 (used,) = (int(line.split()[1]) << 10 for line in open("/proc/self/status") if "VmData" in line)
 resource.setrlimit(resource.RLIMIT_DATA, (used + (64 << 20),) * 2)  # memory that no file backs
@@ -393,7 +403,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Address of the small web, whose /good is what tinyshakespeare shall be."""
-    monkeypatch.setitem(corpus.NAMED, "tinyshakespeare", hashlib.sha256(GOOD).hexdigest())
+    monkeypatch.setitem(named.NAMED, "tinyshakespeare", hashlib.sha256(GOOD).hexdigest())
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
@@ -408,26 +418,24 @@ NAMED = Config.model_validate({"model": {"block_size": 4}, "data": {"corpus": "t
 
 
 def test_a_named_corpus_is_downloaded_once(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "TINYSHAKESPEARE_URL", f"{web}/good")
+    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", f"{web}/good")
     said: list[str] = []
     made = load_corpus(NAMED, said.append)
     assert made.name == "tinyshakespeare"
     assert made.tokenizer.decode(made.ids) == GOOD.decode()
     assert said[0] == f"downloading {web}/good"
-    monkeypatch.setattr(corpus, "TINYSHAKESPEARE_URL", f"{web}/nothing")
-    for path in corpus.DATA.rglob(".*lock"):
+    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", f"{web}/nothing")
+    for path in paths.DATA.rglob(".*lock"):
         path.unlink()
     assert load_corpus(NAMED, said.append).sha256 == made.sha256
-    assert not [*corpus.DATA.rglob(".*lock")], (
-        "what is there is read, also where nothing is written"
-    )
-    (corpus.DATA / "tinyshakespeare.txt").write_text("something else")
+    assert not [*paths.DATA.rglob(".*lock")], "what is there is read, also where nothing is written"
+    (paths.DATA / "tinyshakespeare.txt").write_text("something else")
     with pytest.raises(Mistake, match="Not Found"):
         load_corpus(NAMED, said.append)
 
 
 def test_two_first_starts_fetch_it_once(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "TINYSHAKESPEARE_URL", f"{web}/good")
+    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", f"{web}/good")
     said: list[str] = []
     starts = [threading.Thread(target=load_corpus, args=(NAMED, said.append)) for _ in range(4)]
     for start in starts:
@@ -439,7 +447,7 @@ def test_two_first_starts_fetch_it_once(web: str, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("page", ["nothing", "other", "cut"])
 def test_a_bad_download_is_refused(web: str, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
-    monkeypatch.setattr(corpus, "TINYSHAKESPEARE_URL", f"{web}/{page}")
+    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", f"{web}/{page}")
     mistake = refused(NAMED)
     expected = "this is not tinyshakespeare" if page == "other" else f"cannot download {web}/{page}"
     assert expected in mistake.what
@@ -447,19 +455,19 @@ def test_a_bad_download_is_refused(web: str, monkeypatch: pytest.MonkeyPatch, pa
 
 
 def test_no_network_is_a_mistake_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "TINYSHAKESPEARE_URL", "http://127.0.0.1:9/")  # discard: no answer
+    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", "http://127.0.0.1:9/")  # discard: no answer
     assert "--from FILE" in refused(NAMED).fix
 
 
 def test_only_the_named_text_is_kept_under_its_name() -> None:
     with pytest.raises(Mistake, match="this is not tinyshakespeare: 4 bytes with SHA-256"):
-        corpus.keep_named_text("tinyshakespeare", b"text")
-    assert not corpus.DATA.exists()
+        named.keep_named_text("tinyshakespeare", b"text")
+    assert not paths.DATA.exists()
 
 
 def test_meta_says_what_the_ids_are(write: Write) -> None:
     load_corpus(config_of(write("abba" * 9)), ignore)
-    (meta,) = corpus.DATA.rglob("meta.json")
+    (meta,) = paths.DATA.rglob("meta.json")
     digest = hashlib.sha256(b"abba" * 9).hexdigest()
     ids = bytes([0, 1, 1, 0] * 9)
     assert (meta.parent / "ids.bin").read_bytes() == ids

@@ -17,12 +17,12 @@ from conftest import VERSE
 from hypothesis import given
 from hypothesis import strategies as st
 
-import gpt.checkpoint
 import sample
 import train
-from gpt.config import PROJECT
-from gpt.errors import run_command
-from gpt.writer import until
+from gpt.command.process import run_command
+from gpt.generation.writer import until
+from gpt.paths import PROJECT
+from gpt.storage.find import load_last
 
 TOY = ["--config", "debug.yaml", "--device", "cpu", "--log.tensorboard", "false"]
 Answer = tuple[int, str, str]  # exit code, stdout, stderr
@@ -187,12 +187,12 @@ def test_ctrl_c_stops_a_training_that_can_go_on(place: Path, tmp_path: Path) -> 
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert f"python train.py --resume {path}" in err
-    done = gpt.checkpoint.load_last(path, print).progress.step
+    done = load_last(path, print).progress.step
     assert done >= 5
     more = ["--resume", str(path), "--train.max_steps", str(done + 2)]
     code, out, err = call(place, "train.py", *more)
     assert (code, out) == (0, ""), err
-    assert gpt.checkpoint.load_last(path, print).progress.step == done + 2
+    assert load_last(path, print).progress.step == done + 2
 
 
 # --- mistakes ----------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ import torch
 from attention_models import VARIANTS
 from explorer_pages import TEXT, TORTURE_TEXT, exhibit_of, rounded, torture_exhibit
 
-from gpt.checkpoint import save_checkpoint
 from gpt.errors import Exit, Mistake
 from gpt.explorer import export
+from gpt.storage.checkpoint import save_checkpoint
 from scripts import explore
 
 SCRIPT = Path(explore.__file__)

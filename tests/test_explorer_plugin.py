@@ -9,9 +9,9 @@ from attention_models import VARIANTS, build
 from explorer_pages import LETTERS, checkpoint_of, exhibit_of
 from werkzeug.test import Client
 
-from gpt.checkpoint import save_checkpoint
 from gpt.explorer import plugin
 from gpt.explorer.plugin import AttentionPlugin
+from gpt.storage.checkpoint import save_checkpoint
 
 ODD = "a <b>&'\"{{run}} \u202e"
 

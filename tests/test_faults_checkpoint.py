@@ -16,22 +16,17 @@ from faults import Workshop
 from safetensors.torch import load, save
 from torch import Tensor
 
-import gpt.checkpoint
-from gpt.checkpoint import (
-    Checkpoint,
-    Progress,
-    find_checkpoint,
-    load_best,
-    load_checkpoint,
-    load_last,
-    save_checkpoint,
-    set_aside,
-)
+import gpt.paths
+import gpt.storage.manifest
+import gpt.storage.run_directory
 from gpt.config import Config
+from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit, Mistake
 from gpt.model import GPT
-from gpt.optim import averages_of, make_optimizers
-from gpt.tokenizer import CharTokenizer
+from gpt.optim import make_optimizers, optimizer_state
+from gpt.storage.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from gpt.storage.find import find_checkpoint, load_best, load_last
+from gpt.storage.run_directory import set_aside
 
 GOLDEN = Path(__file__).parent / "golden" / "format-1"
 
@@ -47,7 +42,7 @@ def a_checkpoint(step: int = 1, val_loss: float | None = 1.5, **model: Any) -> C
     network(torch.tensor([[0, 1, 2, 3]])).logsumexp(-1).mean().backward()
     for optimizer in optimizers:
         optimizer.step()
-    averages = averages_of(network, optimizers)
+    averages = optimizer_state(network, optimizers)
     progress = Progress(step=step, val_loss=val_loss)
     return Checkpoint(config, tokenizer, progress, network.state_dict(), averages)
 
@@ -71,10 +66,10 @@ def seal(path: Path, **changes: Any) -> None:
     body = json.loads((path / "manifest.json").read_bytes()) | changes
     names = sorted(item.name for item in path.iterdir() if item.name != "manifest.json")
     body["files"] = {
-        name: gpt.checkpoint._fingerprint((path / name).read_bytes()) for name in names
+        name: gpt.storage.manifest._fingerprint((path / name).read_bytes()) for name in names
     }
     body.pop("seal", None)
-    (path / "manifest.json").write_bytes(gpt.checkpoint._sealed(body))
+    (path / "manifest.json").write_bytes(gpt.storage.manifest._sealed(body))
 
 
 # --- damage ------------------------------------------------------------------------------------
@@ -118,7 +113,7 @@ def test_the_sweep_finds_a_manifest_that_is_not_held_against_the_files(
         __eq__ = lambda self, other: True  # noqa: E731
         __hash__ = None  # type: ignore[assignment]
 
-    monkeypatch.setattr(gpt.checkpoint, "_fingerprint", lambda data: Anything())
+    monkeypatch.setattr(gpt.storage.manifest, "_fingerprint", lambda data: Anything())
     assert any("model" in place for place in accepted(path, lambda n: range(0, n, 50), cut=False))
 
 
@@ -188,7 +183,7 @@ def test_a_run_goes_on_from_before_the_damage_to_the_same_end(tmp_path: Path) ->
 def test_all_damaged_is_never_a_fresh_start(tmp_path: Path) -> None:
     shop, run = Workshop(tmp_path), tmp_path / "run"
     shop.train_here(shop.fresh(run))
-    for path in gpt.checkpoint.checkpoints_of(run):
+    for path in gpt.storage.run_directory.checkpoints_of(run):
         (path / "vocabulary.json").unlink()
     before = sorted(run.rglob("*"))
     ended = shop.train_here(["--resume", str(run)])
@@ -200,7 +195,7 @@ def test_all_damaged_is_never_a_fresh_start(tmp_path: Path) -> None:
 
 
 def test_a_missing_path_lists_what_there_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpt.checkpoint, "RUNS", path.parents[2])
+    monkeypatch.setattr(gpt.paths, "RUNS", path.parents[2])
     for name in ("nothing", str(path.with_name("step-000009"))):
         with pytest.raises(Mistake) as caught:
             find_checkpoint(name, print)
@@ -325,7 +320,7 @@ def test_manifests_of_strangers(path: Path, body: bytes) -> None:
     (path / "manifest.json").write_bytes(body)
     assert "manifest.json" in refusal(path)
     try:
-        sealed = gpt.checkpoint._sealed(json.loads(body))
+        sealed = gpt.storage.manifest._sealed(json.loads(body))
     except (ValueError, TypeError, RecursionError):
         return
     (path / "manifest.json").write_bytes(sealed)
@@ -340,7 +335,7 @@ def test_a_newer_format_is_named(path: Path) -> None:
 def test_what_a_stranger_wrote_cannot_repaint_the_terminal(tmp_path: Path) -> None:
     shop, run = Workshop(tmp_path), tmp_path / "run"
     shop.train_here(shop.fresh(run))
-    path = gpt.checkpoint.checkpoints_of(run)[-1]
+    path = gpt.storage.run_directory.checkpoints_of(run)[-1]
     edited("training.json", lambda p: p | {"identity": {"torch": "\x1b[2J"}})(path)
     seal(path)
     ended = shop.train_here(["--resume", str(run)])
@@ -368,7 +363,7 @@ def test_a_checkpoint_of_format_1_always_loads() -> None:
     assert checkpoint.tokenizer.alphabet == "\nabc"
     assert checkpoint.progress.step == 1
     assert checkpoint.progress.val_loss == 1.5
-    assert len(checkpoint.averages) == 3 * len(checkpoint.weights)
+    assert len(checkpoint.optimizer_state) == 3 * len(checkpoint.weights)
     logits = checkpoint.make_model()(torch.tensor([[0, 1, 2, 3]]))
     expected = json.loads((GOLDEN / "logits.json").read_text())
     torch.testing.assert_close(logits[0, -1], torch.tensor(expected))
@@ -379,7 +374,7 @@ def test_a_resumed_run_writes_in_its_own_directory_alone(tmp_path: Path) -> None
     shop, run = Workshop(tmp_path), tmp_path / "theirs"
     shop.train_here(shop.fresh(tmp_path / "run"))
     (tmp_path / "run").rename(run)
-    path = gpt.checkpoint.checkpoints_of(run)[-1]
+    path = gpt.storage.run_directory.checkpoints_of(run)[-1]
     edited("config.json", lambda config: config | {"run": {"dir": str(tmp_path / "other")}})(path)
     seal(path)
     before = {item for item in tmp_path.rglob("*") if run not in item.parents}
@@ -418,7 +413,7 @@ def test_a_link_to_nowhere_is_a_damaged_checkpoint(path: Path) -> None:
 def test_a_resume_that_is_refused_has_changed_nothing(tmp_path: Path) -> None:
     shop, run = Workshop(tmp_path), tmp_path / "run"
     shop.train_here(shop.fresh(run))
-    newest = gpt.checkpoint.checkpoints_of(run)[-1]
+    newest = gpt.storage.run_directory.checkpoints_of(run)[-1]
     (newest / "model.safetensors").write_bytes(b"damaged")
     before = {item: item.is_file() and item.read_bytes() for item in run.rglob("*")}
     flags = ["--resume", str(run), "--exact", "--train.learning_rate", "0.5"]

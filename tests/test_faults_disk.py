@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from faults import ROOT, System, Workshop, changed, outcome, whole_checkpoints
 
-import gpt.checkpoint
-import gpt.monitor
-import gpt.storage
+import gpt.files
+import gpt.storage.checkpoint
+import gpt.storage.run_directory
+import gpt.training.monitor
 from gpt.errors import Mistake
 
 Operation = tuple[Any, ...]
@@ -217,7 +218,7 @@ def losses(log: list[Operation], root: Path) -> Iterator[str]:
                 yield f"image {number}: {path.name} is not what was saved"
         if newest < saved:
             yield f"image {number}: step {saved} was saved, step {newest} is there"
-        rows = gpt.monitor._rows_until(run / "metrics.jsonl", newest).splitlines()
+        rows = gpt.training.monitor._rows_until(run / "metrics.jsonl", newest).splitlines()
         if [json.loads(row)["step"] for row in rows] != list(range(1, newest + 1)):
             yield f"image {number}: {len(rows)} rows of metrics for step {newest}"
         shutil.rmtree(place, ignore_errors=True)
@@ -234,7 +235,7 @@ def test_a_run_goes_on_after_a_power_loss(shop: Workshop) -> None:
     for _, image in images[:: len(images) // 12]:
         lay_out(image, shop.folder)
         if (shop.folder / "run").is_dir():
-            assert shop.go_on(shop.folder / "run").code == 0
+            assert shop.decode(shop.folder / "run").code == 0
             assert changed(shop.folder / "run", left) == []
             shutil.rmtree(shop.folder / "run")
 
@@ -268,13 +269,13 @@ def full_disk_problems(shop: Workshop, every: int) -> list[str]:
         ended = shop.train_here(shop.fresh(run), System("full", at))
         if ended.code != 5 or "No space left" not in ended.output:
             wrong.append(f"full at {at}: exit {ended.code}: {ended.output}")
-        if whole_checkpoints(run) != gpt.checkpoint.checkpoints_of(run):
+        if whole_checkpoints(run) != gpt.storage.run_directory.checkpoints_of(run):
             wrong.append(f"full at {at}: a checkpoint is torn")
         if (run / "last").exists() and not whole_checkpoints(run):
             wrong.append(f"full at {at}: no checkpoint is left")
         if not run.exists():
             continue
-        ended = shop.go_on(run)
+        ended = shop.decode(run)
         wrong += [f"full at {at}: {what}" for what in changed(run, left)]
         shutil.rmtree(run)
     return wrong
@@ -293,12 +294,12 @@ def test_a_full_disk_finds_a_publication_in_place(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def publish(target: Path, files: dict[str, bytes]) -> None:
-        with gpt.storage.storage_errors(target):
-            gpt.storage.make_directory(target)
+        with gpt.files.storage_errors(target):
+            gpt.files.make_directory(target)
             for name, data in files.items():
-                gpt.storage.write_file(target / name, data)
+                gpt.files.write_file(target / name, data)
 
-    monkeypatch.setattr(gpt.storage, "publish_directory", publish)
+    monkeypatch.setattr(gpt.files, "publish_directory", publish)
     assert full_disk_problems(shop, every=3)
 
 
@@ -316,7 +317,7 @@ def test_a_real_limit_of_the_system(shop: Workshop) -> None:
     ended = shop.train(shop.fresh(shop.folder / "run"), prepare=limit)
     assert ended.code == 5
     assert "cannot write" in ended.output
-    assert gpt.checkpoint.checkpoints_of(shop.folder / "run") == whole_checkpoints(
+    assert gpt.storage.run_directory.checkpoints_of(shop.folder / "run") == whole_checkpoints(
         shop.folder / "run"
     )
 
@@ -334,17 +335,17 @@ def test_a_checkpoint_that_cannot_be_deleted(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed(shop)
-    remove = gpt.storage.remove
+    remove = gpt.files.remove
 
     def refusing(path: Path) -> None:
         if path.name.startswith("step-"):
             raise PermissionError(1, "Operation not permitted", str(path))
         remove(path)
 
-    monkeypatch.setattr(gpt.storage, "remove", refusing)
+    monkeypatch.setattr(gpt.files, "remove", refusing)
     ended = shop.train_here(shop.fresh(shop.folder / "run"))
     assert ended.code == 5
     assert "step-000000: Operation not permitted" in ended.output
     assert len(whole_checkpoints(shop.folder / "run")) == 2
     with pytest.raises(Mistake, match="no checkpoint"):
-        gpt.checkpoint.load_checkpoint(shop.folder / "run" / "checkpoints" / "step-000009")
+        gpt.storage.checkpoint.load_checkpoint(shop.folder / "run" / "checkpoints" / "step-000009")

@@ -19,14 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_faults_checkpoint import GOLDEN, seal
 
-from gpt.checkpoint import load_checkpoint
-from gpt.cli import load_config
+from gpt.command.config_file import load_config
 from gpt.config import fields
-from gpt.corpus import load_corpus
-from gpt.device import check_size
+from gpt.data.corpus import load_corpus
 from gpt.errors import Exit, Mistake
-from gpt.generate import generate
-from gpt.optim import make_optimizers, restore_averages
+from gpt.generation.generate import generate
+from gpt.optim import load_optimizer_state, make_optimizers
+from gpt.storage.checkpoint import load_checkpoint
+from gpt.training.memory import require_memory
 
 FEW, MANY = 200, 2000
 
@@ -94,7 +94,7 @@ def a_config(text: str) -> None:
         config = load_config(path)
         path.write_text(config.to_yaml())
         assert load_config(path) == config
-        check_size(config, 65)
+        require_memory(config, 65)
         if config.data.text:
             load_corpus(config, lambda line: None)
 
@@ -163,7 +163,7 @@ def a_checkpoint(changes: list[tuple[str, list[int], Any, bytes]], sealed: bool)
         checkpoint = load_checkpoint(path)
         model = checkpoint.make_model()
         optimizers = make_optimizers(model, checkpoint.config.train)
-        restore_averages(model, optimizers, checkpoint.averages)
+        load_optimizer_state(model, optimizers, checkpoint.optimizer_state)
         for ids, _ in zip(generate(model, torch.tensor([0]).numpy()), range(3), strict=False):
             checkpoint.tokenizer.decode(ids.tolist()).encode()
 

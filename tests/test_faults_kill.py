@@ -23,11 +23,14 @@ from faults import (
     whole_checkpoints,
 )
 
-import gpt.checkpoint
+import gpt.files
 import gpt.model
-import gpt.monitor
-import gpt.storage
-import gpt.trainer
+import gpt.storage.checkpoint
+import gpt.storage.run_directory
+import gpt.training.monitor
+import gpt.training.run
+import gpt.training.tensorboard
+import gpt.training.trainer
 
 Point = tuple[str, int]  # what happens, and at which operation
 
@@ -53,7 +56,7 @@ def undisturbed(shop: Workshop) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
 
 
 def clear(path: Path) -> None:
-    gpt.storage.remove(path)
+    gpt.files.remove(path)
 
 
 def all_points(log: list[tuple[Any, ...]]) -> list[Point]:
@@ -78,10 +81,10 @@ def problems(shop: Workshop, left: dict[str, Any], points: Iterable[Point]) -> l
     for act, at in points:
         system = System(act, at)
         assert shop.train(shop.fresh(run), system).code == -signal.SIGKILL
-        seen = gpt.checkpoint.checkpoints_of(run)
+        seen = gpt.storage.run_directory.checkpoints_of(run)
         if whole_checkpoints(run) != seen or (not seen and (run / "last").exists()):
             wrong.append(f"{act} at {at}: not all of {[path.name for path in seen]} are whole")
-        ended = shop.go_on(run)
+        ended = shop.decode(run)
         if ended.code:
             wrong.append(f"{act} at {at}: {ended.output}")
         else:
@@ -121,13 +124,13 @@ def die_at(owner: object, name: str, call: int) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     [
-        (gpt.trainer.Trainer, "train", 1),  # before step 1
+        (gpt.training.trainer.Trainer, "train", 1),  # before step 1
         (gpt.model.GPT, "forward", 2),
-        (gpt.trainer.Trainer, "_clip", 2),  # between backward and the update
-        (gpt.trainer, "exact_loss", 1),
-        (gpt.trainer.Trainer, "_save", 2),
-        (gpt.checkpoint, "tidy", 3),  # published, not yet rotated
-        (gpt.monitor.Monitor, "log", 3),
+        (gpt.training.trainer.Trainer, "_clip", 2),  # between backward and the update
+        (gpt.training.trainer, "exact_loss", 1),
+        (gpt.training.trainer.Trainer, "_save", 2),
+        (gpt.storage.checkpoint, "tidy", 3),  # published, not yet rotated
+        (gpt.training.monitor.Monitor, "log", 3),
     ],
 )
 def test_a_kill_at_a_named_point(shop: Workshop, owner: object, name: str, call: int) -> None:
@@ -135,7 +138,7 @@ def test_a_kill_at_a_named_point(shop: Workshop, owner: object, name: str, call:
     run = shop.folder / "run"
     ended = shop.train(shop.fresh(run), prepare=lambda: die_at(owner, name, call))
     assert ended.code == -signal.SIGKILL
-    assert shop.go_on(run).code == 0
+    assert shop.decode(run).code == 0
     assert changed(run, left) == []
 
 
@@ -144,13 +147,13 @@ def test_kills_while_loading_and_ten_in_a_row(shop: Workshop) -> None:
     run = shop.folder / "run"
     shop.train(shop.fresh(run), System("kill", 70))
     for n in range(10):
-        owner = gpt.checkpoint if n % 2 else gpt.trainer.Trainer
+        owner = gpt.storage.checkpoint if n % 2 else gpt.training.trainer.Trainer
         name = "load_checkpoint" if n % 2 else "_step"
         resumed = shop.train(
             ["--resume", str(run)], prepare=lambda o=owner, m=name: die_at(o, m, 1)
         )
         assert resumed.code == -signal.SIGKILL
-    assert shop.go_on(run).code == 0
+    assert shop.decode(run).code == 0
     assert changed(run, left) == []
 
 
@@ -171,15 +174,15 @@ def stop_after(steps: int) -> Callable[[], None]:
     """Let SIGTERM come in the middle of the session's step number `steps`."""
 
     def prepare() -> None:
-        die_at(gpt.trainer.Trainer, "_clip", -1)
-        function, calls = gpt.trainer.Trainer._clip, itertools.count(1)
+        die_at(gpt.training.trainer.Trainer, "_clip", -1)
+        function, calls = gpt.training.trainer.Trainer._clip, itertools.count(1)
 
         def clip(self: Any, loss: Any) -> None:
             if next(calls) == steps:
                 os.kill(os.getpid(), signal.SIGTERM)
             function(self, loss)
 
-        gpt.trainer.Trainer._clip = clip  # type: ignore[method-assign]
+        gpt.training.trainer.Trainer._clip = clip  # type: ignore[method-assign]
 
     return prepare
 
@@ -227,7 +230,7 @@ WATCHING = {
 
 
 def final_weights(run: Path) -> list[bytes]:
-    path = gpt.checkpoint.checkpoints_of(run)[-1]
+    path = gpt.storage.run_directory.checkpoints_of(run)[-1]
     return [(path / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
 
 
@@ -275,7 +278,7 @@ def shown_after_kills(
     """
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    import gpt.board  # noqa: F401  # once here, not in every child
+    import gpt.training.tensorboard  # noqa: F401  # once here, not in every child
 
     shop.train_here(shop.fresh(shop.folder / "first"))
     write, clock, run = RecordWriter.write, time.time, shop.folder / "run"
@@ -296,8 +299,8 @@ def shown_after_kills(
     return steps_in_tensorboard(run)
 
 
-SHOWN_NOT_SAVED = (gpt.trainer, "save_checkpoint", 2, 0.0)
-SAVED_JUST_NOW = (gpt.monitor.Monitor, "log", 3, 0.02)
+SHOWN_NOT_SAVED = (gpt.training.trainer, "save_checkpoint", 2, 0.0)
+SAVED_JUST_NOW = (gpt.training.monitor.Monitor, "log", 3, 0.02)
 
 
 @pytest.mark.parametrize("where", [SHOWN_NOT_SAVED, SAVED_JUST_NOW])
@@ -329,31 +332,31 @@ def test_torture_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 def write_in_place(patch: pytest.MonkeyPatch) -> None:
     def publish(target: Path, files: dict[str, bytes]) -> None:
-        gpt.storage.make_directory(target)
+        gpt.files.make_directory(target)
         for name, data in files.items():
-            gpt.storage.write_file(target / name, data)
+            gpt.files.write_file(target / name, data)
 
-    patch.setattr(gpt.storage, "publish_directory", publish)
+    patch.setattr(gpt.files, "publish_directory", publish)
 
 
 def rotate_before_publishing(patch: pytest.MonkeyPatch) -> None:
-    publish = gpt.storage.publish_directory
+    publish = gpt.files.publish_directory
 
     def mutant(target: Path, files: dict[str, bytes]) -> None:
         for path in target.parent.glob("step-*"):
-            gpt.storage.remove(path)
+            gpt.files.remove(path)
         publish(target, files)
 
-    patch.setattr(gpt.storage, "publish_directory", mutant)
+    patch.setattr(gpt.files, "publish_directory", mutant)
 
 
 def forget_the_averages(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(gpt.trainer, "restore_averages", lambda *_: None)
+    patch.setattr(gpt.training.trainer, "load_optimizer_state", lambda *_: None)
 
 
 def draw_by_session(patch: pytest.MonkeyPatch) -> None:
     """Random numbers that go on from where the process is, not from where the run is."""
-    start, state = gpt.trainer.Trainer.__init__, [0]
+    start, state = gpt.training.trainer.Trainer.__init__, [0]
 
     def init(self: Any, *args: Any) -> None:
         state[0] = 0
@@ -363,21 +366,21 @@ def draw_by_session(patch: pytest.MonkeyPatch) -> None:
         state[0] += 1
         return seed + state[0]
 
-    patch.setattr(gpt.trainer.Trainer, "__init__", init)
-    patch.setattr(gpt.trainer, "mixed", mixed)
+    patch.setattr(gpt.training.trainer.Trainer, "__init__", init)
+    patch.setattr(gpt.training.trainer, "mixed", mixed)
 
 
 def repeat_the_metrics(patch: pytest.MonkeyPatch) -> None:
     def all_rows(path: Path, step: int) -> bytes:
         return path.read_bytes() if path.exists() else b""
 
-    patch.setattr(gpt.monitor, "_rows_until", all_rows)
+    patch.setattr(gpt.training.monitor, "_rows_until", all_rows)
 
 
 def leave_the_hints(patch: pytest.MonkeyPatch) -> None:
-    import gpt.run
+    import gpt.training.run
 
-    patch.setattr(gpt.run, "tidy", lambda *_: None)
+    patch.setattr(gpt.training.run, "tidy", lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -403,13 +406,13 @@ def test_a_kill_finds_the_mutant(
 def test_watching_finds_an_evaluation_that_draws(
     long_shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact_loss, seed = gpt.trainer.exact_loss, torch.manual_seed
+    exact_loss, seed = gpt.training.trainer.exact_loss, torch.manual_seed
 
     def drawing(*args: Any) -> float:
         torch.rand(1)
         return exact_loss(*args)
 
-    monkeypatch.setattr(gpt.trainer, "exact_loss", drawing)
+    monkeypatch.setattr(gpt.training.trainer, "exact_loss", drawing)
     assert not watching_changes_something(long_shop)  # each step is seeded: it cannot harm
     for name in ("plain", "watched"):
         clear(long_shop.folder / name)
@@ -419,10 +422,10 @@ def test_watching_finds_an_evaluation_that_draws(
 
 
 def without_purge(patch: pytest.MonkeyPatch) -> None:
-    import gpt.board
+    import gpt.training.tensorboard
 
-    writer = gpt.board.SummaryWriter
-    patch.setattr(gpt.board, "SummaryWriter", lambda run, purge_step: writer(run))
+    writer = gpt.training.tensorboard.SummaryWriter
+    patch.setattr(gpt.training.tensorboard, "SummaryWriter", lambda run, purge_step: writer(run))
 
 
 def without_flush(patch: pytest.MonkeyPatch) -> None:

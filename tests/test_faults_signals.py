@@ -25,15 +25,19 @@ from faults import (
     whole_checkpoints,
 )
 
-import gpt.checkpoint
-import gpt.corpus
-import gpt.storage
-import gpt.trainer
-from gpt.checkpoint import checkpoints_of, find_checkpoint, load_best, load_last, save_checkpoint
+import gpt.data.corpus
+import gpt.files
+import gpt.paths
+import gpt.storage.checkpoint
+import gpt.storage.find
+import gpt.training.trainer
 from gpt.config import ModelConfig
 from gpt.errors import Mistake
-from gpt.generate import generate
+from gpt.generation.generate import generate
 from gpt.model import GPT
+from gpt.storage.checkpoint import save_checkpoint
+from gpt.storage.find import find_checkpoint, load_best, load_last
+from gpt.storage.run_directory import checkpoints_of
 
 FOREVER = ["--train.max_steps", "1000000000"]
 NO_SAVES = ["--log.save_every", "1000000000", "--log.eval_every", "1000000000"]
@@ -71,7 +75,7 @@ def test_a_signal_ends_after_the_step_and_loses_none(
 ) -> None:
     run = shop.folder / "run"
     argv = shop.fresh(run, *FOREVER, *NO_SAVES)
-    child = shop.begin(train_command.main, argv)
+    child = shop.prefill(train_command.main, argv)
     until(has_rows(run))
     os.kill(child, number)
     ended = shop.end(child)
@@ -84,7 +88,7 @@ def test_a_signal_ends_after_the_step_and_loses_none(
 
 def slow_third_step() -> None:
     """And deaf to exceptions, as the start of a compiled module may be."""
-    clip = gpt.trainer.Trainer._clip
+    clip = gpt.training.trainer.Trainer._clip
 
     def slow(self: Any, loss: Any) -> None:
         if self.progress.step == 2:
@@ -94,13 +98,13 @@ def slow_third_step() -> None:
                     time.sleep(0.001)
         clip(self, loss)
 
-    gpt.trainer.Trainer._clip = slow  # type: ignore[method-assign]
+    gpt.training.trainer.Trainer._clip = slow  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_second_signal_ends_at_once(shop: Workshop, number: int, code: int) -> None:
     run = shop.folder / "run"
-    child = shop.begin(train_command.main, shop.fresh(run), prepare=slow_third_step)
+    child = shop.prefill(train_command.main, shop.fresh(run), prepare=slow_third_step)
     output = shop.folder / "output.txt"
     until(lambda: "in the third step" in output.read_text())
     os.kill(child, number)
@@ -108,14 +112,14 @@ def test_the_second_signal_ends_at_once(shop: Workshop, number: int, code: int) 
     os.kill(child, number)
     assert shop.end(child).code == code
     assert load_last(run, print).progress.step == 2
-    assert shop.go_on(run).code == 0
+    assert shop.decode(run).code == 0
     differing = differences(run, outcome(shop.folder / "whole"))
     assert [name for name in differing if "config" not in name] == []  # it holds run.dir
 
 
 def test_nohup_is_respected(shop: Workshop) -> None:
     run = shop.folder / "run"
-    child = shop.begin(
+    child = shop.prefill(
         train_command.main,
         shop.fresh(run, *FOREVER, *NO_SAVES),
         prepare=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN) and None,
@@ -133,7 +137,7 @@ def test_ctrl_c_while_starting(shop: Workshop) -> None:
         time.sleep(60)
 
     def prepare() -> None:
-        gpt.corpus.text_sha256 = interrupt  # type: ignore[assignment]
+        gpt.data.corpus.text_sha256 = interrupt  # type: ignore[assignment]
 
     ended = shop.train(shop.fresh(shop.folder / "run"), prepare=prepare)
     assert (ended.code, ended.output) == (130, "stopped\n")
@@ -142,7 +146,15 @@ def test_ctrl_c_while_starting(shop: Workshop) -> None:
 
 STARTED = "gpt.errors"
 IMPORTED = [
-    *(STARTED, "yaml", "gpt.cli", "torch._C", "torch.nn", "torch", "gpt.checkpoint"),
+    *(
+        STARTED,
+        "yaml",
+        "gpt.command.cli",
+        "torch._C",
+        "torch.nn",
+        "torch",
+        "gpt.storage.checkpoint",
+    ),
     # by compiled code of torch's own, which takes an exception for a numpy that is not there
     *("numpy.version", "numpy._core.multiarray", "numpy._core.fromnumeric", "numpy._core.records"),
     *("numpy._core._internal", "numpy.linalg", "numpy.lib.format", "numpy.lib", "numpy"),
@@ -177,7 +189,7 @@ def test_ctrl_c_at_any_time_of_a_real_start(shop: Workshop, command: str, import
 
 def test_ctrl_c_while_sampling(shop: Workshop) -> None:
     argv = ["--run", str(shop.folder / "whole"), "--max-new-chars", "1000000000"]
-    child = shop.begin(sample_command.main, argv)
+    child = shop.prefill(sample_command.main, argv)
     output = shop.folder / "output.txt"
     until(lambda: output.exists() and output.stat().st_size > 100)
     os.kill(child, signal.SIGINT)
@@ -192,7 +204,7 @@ def test_ctrl_c_while_sampling(shop: Workshop) -> None:
 def second_writer(shop: Workshop) -> list[int]:
     """Exit codes of a resume and of a new run where another process is training."""
     run = shop.folder / "run"
-    child = shop.begin(train_command.main, shop.fresh(run, *FOREVER, *NO_SAVES))
+    child = shop.prefill(train_command.main, shop.fresh(run, *FOREVER, *NO_SAVES))
     until(has_rows(run))
     try:
         codes = [shop.train_here(["--resume", str(run)]).code]
@@ -213,8 +225,8 @@ def test_a_second_writer_is_refused(shop: Workshop) -> None:
 def test_a_second_writer_finds_a_missing_lock(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpt.storage, "lock", lambda *_, **__: nullcontext())
-    load = gpt.checkpoint.load_checkpoint
+    monkeypatch.setattr(gpt.files, "lock", lambda *_, **__: nullcontext())
+    load = gpt.storage.checkpoint.load_checkpoint
 
     def short(path: Path) -> Any:
         checkpoint = load(path)
@@ -222,7 +234,7 @@ def test_a_second_writer_finds_a_missing_lock(
         checkpoint.config = checkpoint.config.model_copy(update={"train": train})
         return checkpoint
 
-    monkeypatch.setattr(gpt.checkpoint, "load_checkpoint", short)
+    monkeypatch.setattr(gpt.storage.find, "load_checkpoint", short)
     assert second_writer(shop) != [7, 7]
 
 
@@ -231,16 +243,16 @@ def test_the_lock_ends_with_its_process_though_a_child_lives_on(shop: Workshop) 
     sleepers = []
 
     def prepare() -> None:
-        train = gpt.trainer.Trainer.train
+        train = gpt.training.trainer.Trainer.train
 
         def with_a_child(self: Any) -> Any:
             sleeper = subprocess.Popen(["sleep", "30"], close_fds=False)
             print("sleeper", sleeper.pid, flush=True)
             return train(self)
 
-        gpt.trainer.Trainer.train = with_a_child  # type: ignore[method-assign]
+        gpt.training.trainer.Trainer.train = with_a_child  # type: ignore[method-assign]
 
-    child = shop.begin(train_command.main, shop.fresh(run, *FOREVER, *NO_SAVES), prepare=prepare)
+    child = shop.prefill(train_command.main, shop.fresh(run, *FOREVER, *NO_SAVES), prepare=prepare)
     until(has_rows(run))
     os.kill(child, signal.SIGKILL)
     output = shop.end(child).output
@@ -251,7 +263,7 @@ def test_the_lock_ends_with_its_process_though_a_child_lives_on(shop: Workshop) 
 
 def test_two_new_runs_in_one_directory(shop: Workshop) -> None:
     run = shop.folder / "run"
-    children = [shop.begin(train_command.main, shop.fresh(run)) for _ in range(4)]
+    children = [shop.prefill(train_command.main, shop.fresh(run)) for _ in range(4)]
     codes = sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
     assert codes == [0, 7, 7, 7]
     assert outcome(run)["metrics.jsonl"] == outcome(shop.folder / "whole")["metrics.jsonl"]
@@ -260,7 +272,7 @@ def test_two_new_runs_in_one_directory(shop: Workshop) -> None:
 def test_runs_named_in_the_same_second(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "strftime", lambda form: "2026-01-02-030405")
     argv = ["--config", str(shop.folder / "toy.yaml")]
-    children = [shop.begin(train_command.main, argv) for _ in range(4)]
+    children = [shop.prefill(train_command.main, argv) for _ in range(4)]
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0, 0]
     names = sorted(path.name for path in (shop.folder / "runs").iterdir())
     assert names == [f"2026-01-02-030405-toy{end}" for end in ("", "-2", "-3", "-4")]
@@ -268,8 +280,8 @@ def test_runs_named_in_the_same_second(shop: Workshop, monkeypatch: pytest.Monke
 
 def test_sampling_while_a_training_rotates(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     run = shop.folder / "runs" / "run"
-    monkeypatch.setattr(gpt.checkpoint, "RUNS", shop.folder / "runs")
-    child = shop.begin(train_command.main, shop.fresh(run, *FOREVER, "--log.eval_every", "1"))
+    monkeypatch.setattr(gpt.paths, "RUNS", shop.folder / "runs")
+    child = shop.prefill(train_command.main, shop.fresh(run, *FOREVER, "--log.eval_every", "1"))
     until(has_rows(run))
     try:
         steps = set()
@@ -284,7 +296,7 @@ def test_sampling_while_a_training_rotates(shop: Workshop, monkeypatch: pytest.M
 
 def read_while_rotating(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> int:
     """The step that a reader gets when all it has listed is deleted before it reads."""
-    run, files, times = shop.folder / "whole", gpt.checkpoint._verified_files, [0]
+    run, files, times = shop.folder / "whole", gpt.storage.checkpoint.verified_files, [0]
 
     def late(path: Path) -> dict[str, bytes]:
         times[0] += 1
@@ -293,10 +305,10 @@ def read_while_rotating(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> int:
             newer.progress.step, newer.progress.val_loss = 9, None
             save_checkpoint(run, newer)
             for old in checkpoints_of(run)[:-1]:
-                gpt.storage.remove(old)
+                gpt.files.remove(old)
         return files(path)
 
-    monkeypatch.setattr(gpt.checkpoint, "_verified_files", late)
+    monkeypatch.setattr(gpt.storage.checkpoint, "verified_files", late)
     return load_best(run, pytest.fail).progress.step
 
 
@@ -307,14 +319,14 @@ def test_a_reader_looks_again(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -
 def test_the_reader_finds_a_list_that_is_made_once(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = gpt.checkpoint._first_whole
+    first = gpt.storage.find._first_whole
 
     def once(run: Path, list_paths: Callable[[], list[Path]]) -> Any:
         paths = list_paths()
         return first(run, lambda: paths)
 
     monkeypatch.setattr(Path, "exists", lambda self: True)
-    monkeypatch.setattr(gpt.checkpoint, "_first_whole", once)
+    monkeypatch.setattr(gpt.storage.find, "_first_whole", once)
     with pytest.raises((Mistake, pytest.fail.Exception)):
         read_while_rotating(shop, monkeypatch)
 
@@ -326,7 +338,7 @@ def broken_step(kind: str) -> Callable[[], None]:
     """Make step 3 go wrong: its loss, its gradient, or the weights after it."""
 
     def prepare() -> None:
-        trainer = gpt.trainer.Trainer
+        trainer = gpt.training.trainer.Trainer
         loss_of, clip, save = trainer._loss, trainer._clip, trainer._save
 
         def loss(self: Any, *batch: Any) -> Any:
@@ -363,7 +375,7 @@ def test_not_finite_stops_and_leaves_the_last_good_checkpoint(shop: Workshop, ki
 def test_not_finite_finds_a_missing_check(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(gpt.trainer.Trainer, "_check_finite", lambda *_: None)
+    monkeypatch.setattr(gpt.training.trainer.Trainer, "_check_finite", lambda *_: None)
     run = shop.folder / "run"
     shop.train(shop.fresh(run, "--train.max_steps", "5"), prepare=broken_step(kind))
     assert whole_checkpoints(run) != checkpoints_of(run)

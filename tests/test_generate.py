@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt.config import ModelConfig
-from gpt.generate import generate, sample_next
+from gpt.generation.generate import generate, sample_next
 from gpt.model import GPT
 
 V = 7

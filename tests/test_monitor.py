@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gpt.checkpoint import checkpoints_of
-from gpt.cli import overridden
+from gpt.command.config_file import overridden
+from gpt.command.process import process_seconds
 from gpt.config import Config
-from gpt.corpus import Corpus
-from gpt.monitor import Monitor, process_seconds
-from gpt.run import resume, train_new
-from gpt.tokenizer import CharTokenizer
+from gpt.data.corpus import Corpus
+from gpt.data.tokenizer import CharTokenizer
+from gpt.storage.run_directory import checkpoints_of
+from gpt.training.monitor import Monitor
+from gpt.training.run import resume, train_new
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
@@ -73,7 +74,10 @@ def test_a_resume_drops_what_was_logged_after_the_checkpoint(
 
 
 def test_elapsed_seconds_count_from_the_start_of_the_process() -> None:
-    code = "import time; time.sleep(0.5); from gpt.monitor import process_seconds as p; print(p())"
+    code = (
+        "import time; time.sleep(0.5); "
+        "from gpt.command.process import process_seconds as p; print(p())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 0.5 < float(done.stdout) < 60
     assert process_seconds() > 0

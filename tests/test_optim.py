@@ -14,11 +14,11 @@ from gpt.model import GPT
 from gpt.optim import (
     AdamW,
     Muon,
-    averages_of,
-    lr_at,
+    load_optimizer_state,
+    lr_factor,
     make_optimizers,
+    optimizer_state,
     orthogonalise,
-    restore_averages,
     set_lr,
 )
 
@@ -38,13 +38,13 @@ schedules = st.builds(
 @given(schedules, st.data())
 def test_lr_is_never_zero_and_never_above_the_peak(config: TrainConfig, data: Any) -> None:
     step = data.draw(st.integers(0, config.max_steps - 1))
-    assert 0 < lr_at(step, config) <= 1
+    assert 0 < lr_factor(step, config) <= 1
 
 
 @given(schedules)
 def test_lr_rises_in_a_straight_line_to_the_peak(config: TrainConfig) -> None:
     steps = min(config.warmup_steps, config.max_steps)
-    shares = [lr_at(step, config) for step in range(steps)]
+    shares = [lr_factor(step, config) for step in range(steps)]
     slope = 1 / (config.warmup_steps + 1)
     assert shares == pytest.approx([slope * (step + 1) for step in range(steps)])
 
@@ -52,14 +52,14 @@ def test_lr_rises_in_a_straight_line_to_the_peak(config: TrainConfig) -> None:
 @given(schedules)
 def test_lr_does_not_jump_when_the_rise_ends(config: TrainConfig) -> None:
     assume(config.warmup_steps < config.max_steps)
-    assert lr_at(config.warmup_steps, config) == 1
+    assert lr_factor(config.warmup_steps, config) == 1
 
 
 @given(schedules)
 def test_lr_never_rises_again(config: TrainConfig) -> None:
     assume(config.warmup_steps < config.max_steps)
     steps = range(config.warmup_steps, config.max_steps)
-    shares = [lr_at(step, config) for step in steps]
+    shares = [lr_factor(step, config) for step in steps]
     assert shares == sorted(shares, reverse=True)
 
 
@@ -70,23 +70,23 @@ def test_lr_never_rises_again(config: TrainConfig) -> None:
 )
 def test_lr_plateau_then_fall(decay: Any, quarter: float, last: float, warmup_steps: int) -> None:
     config = TrainConfig(max_steps=1000, warmup_steps=warmup_steps, decay=decay, decay_fraction=0.4)
-    assert [lr_at(step, config) for step in (warmup_steps, 300, 599, 600)] == [1] * 4
-    assert lr_at(601, config) < 1
-    assert lr_at(700, config) == pytest.approx(quarter)
-    assert lr_at(800, config) == pytest.approx(0.5)
-    assert lr_at(999, config) == pytest.approx(last, rel=0.03)
+    assert [lr_factor(step, config) for step in (warmup_steps, 300, 599, 600)] == [1] * 4
+    assert lr_factor(601, config) < 1
+    assert lr_factor(700, config) == pytest.approx(quarter)
+    assert lr_factor(800, config) == pytest.approx(0.5)
+    assert lr_factor(999, config) == pytest.approx(last, rel=0.03)
 
 
 def test_lr_without_a_fall_stays() -> None:
     config = TrainConfig(max_steps=10, decay="none")
-    assert [lr_at(step, config) for step in range(10)] == [1] * 10
-    assert lr_at(9, config.model_copy(update={"decay": "linear", "decay_fraction": 0.0})) == 1
+    assert [lr_factor(step, config) for step in range(10)] == [1] * 10
+    assert lr_factor(9, config.model_copy(update={"decay": "linear", "decay_fraction": 0.0})) == 1
 
 
 @pytest.mark.parametrize("decay", ["linear", "cosine"])
 def test_lr_of_a_very_long_run_is_not_zero(decay: Any) -> None:
     config = TrainConfig(max_steps=10**12, decay=decay)
-    assert lr_at(10**12 - 1, config) > 0
+    assert lr_factor(10**12 - 1, config) > 0
 
 
 # --- groups ------------------------------------------------------------------------------------
@@ -224,12 +224,12 @@ def test_averages_come_back(optimizer: Any) -> None:
     for part in parts:
         part.step()
     twin.load_state_dict(model.state_dict())
-    kept = {name: tensor.clone() for name, tensor in averages_of(model, parts).items()}
-    restore_averages(twin, twins, kept)
+    kept = {name: tensor.clone() for name, tensor in optimizer_state(model, parts).items()}
+    load_optimizer_state(twin, twins, kept)
     for part in parts + twins:
         part.step()
     for (name, p), q in zip(model.named_parameters(), twin.parameters(), strict=True):
         assert torch.equal(p, q), name
-    again = averages_of(model, parts)
-    assert again.keys() == averages_of(twin, twins).keys() == kept.keys()
+    again = optimizer_state(model, parts)
+    assert again.keys() == optimizer_state(twin, twins).keys() == kept.keys()
     assert all(not torch.equal(again[key], kept[key]) for key in kept)  # a copy, not the same

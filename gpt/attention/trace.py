@@ -62,7 +62,7 @@ class Trace:
 
 
 @contextmanager
-def inspecting(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode and no gradients inside; every module's own mode as it was afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -84,7 +84,7 @@ def trace(model: GPT, tokens: Tensor) -> Trace:
         ValueError: if tokens is of another shape or length.
     """
     tokens = check_tokens(model, tokens)
-    with inspecting(model):
+    with evaluating(model):
         character = model.token_embedding(tokens)
         position = None
         if model.config.positions == "learned":
@@ -163,7 +163,7 @@ def attention_weights(model: GPT, tokens: Tensor) -> Tensor:
 
 def weights_by_layer(model: GPT, tokens: Tensor) -> Iterator[Tensor]:
     """The same, one layer (B, H, T, T) after the other."""
-    with inspecting(model):
+    with evaluating(model):
         stream = model.embed(tokens.to(device_of(model)))  # (B, T, C)
         for block, state in zip(blocks_of(model), model.walk(stream), strict=False):
             q, k, v = block.attention.qkv(block.attention_norm(state))

@@ -12,8 +12,8 @@ from gpt.attention.decompose import mute_losses
 from gpt.attention.glyphs import UNKNOWN, glyph
 from gpt.attention.roles import MEASURES, Roles, head_roles
 from gpt.attention.trace import head_name
+from gpt.data.tokenizer import CharTokenizer
 from gpt.model import GPT
-from gpt.tokenizer import CharTokenizer
 
 MUTE_CHARS = 256  # enough to rank heads; each costs most of an evaluation of so many characters
 

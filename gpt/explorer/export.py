@@ -22,16 +22,12 @@ from torch import Tensor
 from gpt import model as model_source
 from gpt.attention.glyphs import VISIBLE
 from gpt.attention.trace import attention_weights, trace
-from gpt.checkpoint import (
-    Checkpoint,
-    checkpoints_of,
-    find_checkpoint,
-    load_checkpoint,
-    newest_run,
-)
+from gpt.data.tokenizer import UnknownCharacter
 from gpt.errors import Exit, Mistake
 from gpt.model import GPT
-from gpt.tokenizer import UnknownCharacter
+from gpt.storage.checkpoint import Checkpoint, load_checkpoint
+from gpt.storage.find import find_checkpoint
+from gpt.storage.run_directory import checkpoints_of, newest_run
 
 HERE = Path(__file__).parent
 VIEWS = ["common", "text", "heads", "matrix", "why", "source", "rule", "steps", "try", "learning"]
@@ -106,7 +102,7 @@ def _history(
             say(f"warning: {mistake.what}; left out")
             continue
         if (other.config.model, other.tokenizer.alphabet) == (config, alphabet):
-            yield replace(other, averages={})  # two thirds of it, and nobody asks for them
+            yield replace(other, optimizer_state={})  # two thirds of it, and nobody asks for them
 
 
 def html(exhibit: Exhibit, most_parameters: int | None = MOST_PARAMETERS) -> str:

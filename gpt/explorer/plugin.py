@@ -97,7 +97,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
 
 
 def steps_of(run: Path) -> list[Path]:
-    """As `gpt.checkpoint.checkpoints_of`, which would bring torch; whole ones alone."""
+    """As `gpt.storage.checkpoint.checkpoints_of`, which would bring torch; whole ones alone."""
     found = (path.parent for path in run.glob("checkpoints/step-*/manifest.json"))
     paths = [path for path in found if re.fullmatch(r"step-[0-9]{6,13}", path.name)]
     return sorted(paths, key=lambda path: int(path.name[5:]))

@@ -13,14 +13,15 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from gpt import storage
+from gpt import files
 from gpt.attention.figures import figure_image, layer_figure
 from gpt.attention.roles import MEASURES, Roles, head_roles, role_in_words
 from gpt.attention.trace import Trace, head_name, trace
 from gpt.attention.watch import embedding_table, head_scalars, in_blocks, position_embedding_table
+from gpt.command.config_file import to_yaml
 from gpt.config import Config
+from gpt.data.tokenizer import CharTokenizer
 from gpt.model import GPT
-from gpt.tokenizer import CharTokenizer
 
 SCALARS = {  # key of metrics.jsonl -> tag
     "train_loss": "loss/train",
@@ -52,7 +53,7 @@ class Board:
             for summary in hparams(_flat(self.config), {"loss/val": 0}):
                 self.writer._get_file_writer().add_summary(summary)
             self.writer.add_custom_scalars(_layout(self.config))
-            self.writer.add_text("config", fenced(self.config.to_yaml()), 0)
+            self.writer.add_text("config", fenced(to_yaml(self.config)), 0)
 
     def flush(self) -> None:
         self.writer.flush()
@@ -86,7 +87,7 @@ class Board:
 
     def embeddings(self, model: GPT, step: int) -> None:
         """The characters' and positions' vectors, for the projector."""
-        storage.remove(self.run / f"{step:05d}")  # torch writes there; a kill may have come between
+        files.remove(self.run / f"{step:05d}")  # torch writes there; a kill may have come between
         tables = {"characters": embedding_table(model, self.tokenizer)}
         positions = position_embedding_table(model)
         if positions:

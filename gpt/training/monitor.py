@@ -4,9 +4,7 @@ Nothing here reaches back into the run: it may be switched off and the weights s
 """
 
 import json
-import os
 import sys
-import time
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from gpt import storage
+from gpt import files
 from gpt.config import Config
+from gpt.data.tokenizer import CharTokenizer
 from gpt.evaluate import bits, evaluating
-from gpt.generate import generate
+from gpt.generation.generate import generate
 from gpt.model import GPT
-from gpt.tokenizer import CharTokenizer
 
 if TYPE_CHECKING:
-    from gpt.board import Board
+    from gpt.training.tensorboard import Board
 
 
 class Monitor:
@@ -36,8 +34,8 @@ class Monitor:
     def __init__(self, run: Path, config: Config, tokenizer: CharTokenizer, step: int):
         self.run, self.config, self.tokenizer = run, config, tokenizer
         metrics = run / "metrics.jsonl"
-        storage.replace_file(metrics, _rows_until(metrics, step))
-        self.metrics = storage.Journal(metrics)
+        files.replace_file(metrics, _rows_until(metrics, step))
+        self.metrics = files.Journal(metrics)
         self.board = self._open_board(step) if config.log.tensorboard else None
         self.bar = tqdm(
             total=config.train.max_steps,
@@ -110,21 +108,11 @@ class Monitor:
         )
 
     def _open_board(self, step: int) -> "Board":
-        from gpt.board import Board  # TensorBoard and matplotlib take a while to import
+        from gpt.training.tensorboard import (
+            Board,  # TensorBoard and matplotlib take a while to import
+        )
 
         return Board(self.run, self.config, self.tokenizer, step)
-
-
-def process_seconds() -> float:
-    """Seconds since this process started, so that imports count as well."""
-    try:
-        started = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
-    except (OSError, AttributeError, ValueError):  # not Linux
-        return time.perf_counter() - _IMPORTED
-
-
-_IMPORTED = time.perf_counter()
 
 
 def _rows_until(path: Path, step: int) -> bytes:

@@ -1,15 +1,14 @@
-"""Reading on, a character at a time: `GPT.forward` without what only training needs.
+"""Decoding with a KV cache: `GPT.forward` a character at a time.
 
-The model's own modules read the beginning; of its characters only keys and values are kept. What
-is computed for each one after that is written in numpy, which on vectors as short as a character's
-takes half of torch's time; so it is on the CPU, wherever the model lives. A test holds it equal to
-`GPT.forward`.
+The prompt is prefilled by the model's own blocks, which fill the cache of keys and values. Later
+characters are computed in numpy on the CPU: twice as fast as torch on vectors this short. A test
+holds the logits equal to `GPT.forward`.
 
-When the context is full, the keys and values of its older half are forgotten. Those of the newer
-half stay, and with them, in the layers above the first, what their characters had seen of the older
-one. Learned positions do not allow that: there the newer half is read again as a beginning.
+When the context is full, the older half is evicted from the cache. Above layer 1, kept keys and
+values still carry information from evicted characters. Learned positions do not allow eviction:
+there the newer half is prefilled anew, at positions that start from 0.
 
-Letters in the shapes as in gpt/model.py: B texts side by side, S characters remembered.
+Letters in the shapes as in gpt/model.py: B texts side by side, S characters in the cache.
 """
 
 from collections.abc import Callable
@@ -29,10 +28,10 @@ Function = Callable[[Array], Array]
 
 
 class Decoder:
-    """Reads B texts side by side.
+    """Decodes B texts side by side.
 
     Args:
-        model: in evaluation mode; its weights must stay as they are.
+        model: in evaluation mode; its weights must not change meanwhile.
         rows: B
     """
 
@@ -42,57 +41,57 @@ class Decoder:
         self.characters = model.token_embedding.weight.numpy(force=True)  # (V, C)
         self.learned = model.config.positions == "learned"
         if self.learned:
-            self.places = model.position_embedding.weight.numpy(force=True)  # (block_size, C)
+            self.positions = model.position_embedding.weight.numpy(force=True)  # (block_size, C)
         self.embedding_norm, self.norm = _norm(model.embedding_norm), _norm(model.norm)
         self.lm_head = _linear(rows, model.lm_head)
         self.block_size, self.length = model.config.block_size, 0  # length: S
-        self.tokens = np.empty((rows, self.block_size), np.int64)  # for learned positions to reread
+        self.tokens = np.empty((rows, self.block_size), np.int64)  # kept to be prefilled anew
 
-    def begin(self, tokens: npt.NDArray[np.int64]) -> Array:
+    def prefill(self, tokens: npt.NDArray[np.int64]) -> Array:
         """Logits (B, V) of the characters after `tokens` (B, T), 1 <= T <= block_size.
 
-        A beginning that all texts share is read once, as (1, T).
+        A prompt that all texts share is given once, as (1, T).
         """
         self.length = tokens.shape[1] - 1
         self.tokens[:, : self.length] = tokens[:, :-1]
-        self._remember(tokens[:, :-1])
-        return self.go_on(np.broadcast_to(tokens[:, -1], len(self.tokens)))
+        self._fill_cache(tokens[:, :-1])
+        return self.decode(np.broadcast_to(tokens[:, -1], len(self.tokens)))
 
     @np.errstate(all="ignore")  # as torch does
-    def go_on(self, token: npt.NDArray[np.int64]) -> Array:
-        """Logits (B, V) of the characters after what was read before and then `token` (B,)."""
+    def decode(self, token: npt.NDArray[np.int64]) -> Array:
+        """Logits (B, V) of the characters after the cached ones and `token` (B,), now cached."""
         if self.length == self.block_size:
             older = max(1, self.length // 2)
             if self.learned:
-                return self.begin(np.column_stack([self.tokens[:, older:], token]))
+                return self.prefill(np.column_stack([self.tokens[:, older:], token]))
             for layer in self.layers:
-                layer.forget(older)
+                layer.evict(older)
             self.length -= older
         place, self.length = self.length, self.length + 1
         self.tokens[:, place] = token
-        return self._read(token, place)
+        return self._logits(token, place)
 
     @torch.inference_mode()
-    def _remember(self, tokens: npt.NDArray[np.int64]) -> None:  # (B, T)
+    def _fill_cache(self, tokens: npt.NDArray[np.int64]) -> None:  # (B, T)
         device = self.model.token_embedding.weight.device
         x = self.model.embed(torch.from_numpy(tokens).to(device))  # (B, T, C)
         for layer, state in zip(self.layers, self.model.walk(x), strict=False):
-            layer.remember(state)
+            layer.fill_cache(state)
 
-    def _read(self, token: npt.NDArray[np.int64], place: int) -> Array:  # (B,)
+    def _logits(self, token: npt.NDArray[np.int64], place: int) -> Array:  # (B,)
         x = self.characters[token]  # (B, C)
         if self.learned:
-            x = x + self.places[place]
+            x = x + self.positions[place]
         x = self.embedding_norm(x)
         for layer in self.layers:
-            x = layer.go_on(x, place)
+            x = layer.decode(x, place)
         logits = self.lm_head(self.norm(x))  # (B, V)
         cap = self.model.config.logit_softcap
         return cap * np.tanh(logits / cap) if cap else logits
 
 
 class _Layer:
-    """A block, and the keys and values of the characters that it has read."""
+    """A block and its KV cache."""
 
     def __init__(self, block: Block, model: GPT, rows: int):
         self.block, config = block, model.config
@@ -101,8 +100,8 @@ class _Layer:
         self.values = np.empty_like(self.keys)
         attention = block.attention
         if attention.rotary:
-            turn = attention.rotary
-            self.cos, self.sin = turn.cos.numpy(force=True), turn.sin.numpy(force=True)
+            rotary = attention.rotary
+            self.cos, self.sin = rotary.cos.numpy(force=True), rotary.sin.numpy(force=True)
         self.attention_norm, self.qk_norm = _norm(block.attention_norm), _norm(attention.qk_norm)
         self.qkv = _linear(rows, attention.query, attention.key, attention.value)
         self.projection = _linear(rows, attention.projection)
@@ -112,19 +111,19 @@ class _Layer:
             self.activation = _ACTIVATIONS[config.feed_forward]
             self.down = _linear(rows, block.feed_forward.projection)
 
-    def remember(self, x: Tensor) -> None:  # (B, T, C)
+    def fill_cache(self, x: Tensor) -> None:  # (B, T, C)
         _, k, v = self.block.attention.qkv(self.block.attention_norm(x))  # (B, H, T, D)
         self.keys[:, :, : x.shape[1]] = k.numpy(force=True)
         self.values[:, :, : x.shape[1]] = v.numpy(force=True)
 
-    def forget(self, older: int) -> None:
-        """Drop the first `older` characters; the others take their places."""
+    def evict(self, older: int) -> None:
+        """Remove the first `older` characters from the cache; the others move to their places."""
         keys, values = self.keys[:, :, older:], self.values[:, :, older:]
-        if self.block.attention.rotary:  # turned back by as many places
-            keys = _turn(keys, self.cos[older : older + 1], -self.sin[older : older + 1])
+        if self.block.attention.rotary:  # rotated back by as many places
+            keys = _rotate(keys, self.cos[older : older + 1], -self.sin[older : older + 1])
         self.keys[:, :, :-older], self.values[:, :, :-older] = keys, values
 
-    def go_on(self, x: Array, place: int) -> Array:  # (B, C)
+    def decode(self, x: Array, place: int) -> Array:  # (B, C)
         attended = self.projection(self._attend(self.qkv(self.attention_norm(x)), place))
         x = x + attended if self.block.residual else attended
         if self.block.has_feed_forward:
@@ -137,7 +136,7 @@ class _Layer:
         qkv = qkv.reshape(B, 3, H, D)
         qk, v = qkv[:, :2], qkv[:, 2]
         if self.block.attention.rotary:
-            qk = _turn(qk, self.cos[place], self.sin[place])
+            qk = _rotate(qk, self.cos[place], self.sin[place])
         qk = self.qk_norm(qk)
         self.keys[:, :, place], self.values[:, :, place] = qk[:, 1], v
         q, keys = qk[:, 0, :, None] * D**-0.5, self.keys[:, :, : place + 1]
@@ -147,8 +146,8 @@ class _Layer:
         return out.reshape(B, H * D)
 
 
-def _turn(x: Array, cos: Array, sin: Array) -> Array:
-    """x (..., D) turned as `Rotary` does, by the rows of its tables that are given."""
+def _rotate(x: Array, cos: Array, sin: Array) -> Array:
+    """x (..., D) rotated as by `Rotary`, with the given rows of its tables."""
     half = x.shape[-1] // 2
     partner: Array = np.concatenate([x[..., half:], x[..., :half]], axis=-1)
     return x * cos + partner * sin
@@ -162,7 +161,7 @@ _ACTIVATIONS: dict[str, Function] = {
 
 
 def _norm(module: nn.Module) -> Function:
-    """What a normalisation of the model does, x (..., C) -> (..., C)."""
+    """A normalisation of the model as a numpy function, x (..., C) -> (..., C)."""
     if isinstance(module, RMSNorm):
         return lambda x: _by_rms(x, RMS_EPS)
     if isinstance(module, nn.LayerNorm):
@@ -177,14 +176,14 @@ def _by_rms(x: Array, eps: float) -> Array:
 
 
 def _linear(rows: int, *layers: nn.Module) -> Function:
-    """What linear layers of the same input do, x (B, K) -> (B, N), side by side."""
+    """Linear layers of one input, side by side, as a numpy function, x (B, K) -> (B, N)."""
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     if not linear:
         return lambda x: x
     weight = torch.cat([layer.weight for layer in linear]).numpy(force=True)  # (N, K)
     columns = np.ascontiguousarray(weight.T)  # (K, N)
 
-    def of_one(x: Array) -> Array:  # at 10 M parameters a matrix product takes 40 % longer
+    def of_one(x: Array) -> Array:  # a matrix product takes 40 % longer at 10 M parameters
         return np.vecdot(weight, x)[None]
 
     def of_several(x: Array) -> Array:

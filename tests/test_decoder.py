@@ -5,7 +5,7 @@ import pytest
 import torch
 from attention_models import VARIANTS, T, V, build, read_on
 
-from gpt.decode import Decoder
+from gpt.generation.decoder import Decoder
 from gpt.model import GPT
 
 TOKENS = np.random.default_rng(1).integers(V, size=(3, 4 * T))
@@ -21,8 +21,8 @@ def expected(model: GPT, tokens: np.ndarray) -> np.ndarray:
 
 def read(decoder: Decoder, tokens: np.ndarray, first: int) -> np.ndarray:
     """Logits (B, N - first + 1, V): `first` characters at once, then one after the other."""
-    after = [decoder.begin(tokens[:, :first])]
-    after += [decoder.go_on(token) for token in tokens.T[first:]]
+    after = [decoder.prefill(tokens[:, :first])]
+    after += [decoder.decode(token) for token in tokens.T[first:]]
     return np.stack(after, axis=1)
 
 
@@ -81,7 +81,7 @@ def test_a_beginning_that_all_share(kind: dict) -> None:
     shared, tokens = TOKENS[:1, :4], TOKENS[:, 4:T]
     each = np.concatenate([np.tile(shared, (3, 1)), tokens], axis=1)
     decoder = Decoder(model, 3)
-    got = [decoder.begin(shared)] + [decoder.go_on(token) for token in tokens.T]
+    got = [decoder.prefill(shared)] + [decoder.decode(token) for token in tokens.T]
     np.testing.assert_allclose(np.stack(got, axis=1), expected(model, each)[:, 3:], **CLOSE)
 
 

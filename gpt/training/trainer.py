@@ -1,10 +1,8 @@
 """The training loop, in the order of events."""
 
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +11,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gpt.checkpoint import Checkpoint, Progress, save_checkpoint
+from gpt.command.process import catch_signals, process_seconds
 from gpt.config import Config
-from gpt.corpus import Corpus
-from gpt.device import device_name, find_device, uses_bf16
+from gpt.data.corpus import Corpus
+from gpt.device import find_device, uses_bf16
 from gpt.errors import Exit, Mistake
 from gpt.evaluate import exact_loss
 from gpt.model import GPT
-from gpt.monitor import Monitor, process_seconds
-from gpt.optim import averages_of, lr_at, make_optimizers, restore_averages, set_lr
+from gpt.optim import load_optimizer_state, lr_factor, make_optimizers, optimizer_state, set_lr
+from gpt.storage.checkpoint import Checkpoint, Progress, save_checkpoint
+from gpt.training.monitor import Monitor
 
 
 class Trainer:
-    """One session of a run, from its first checkpoint or from where a later one stopped.
+    """One session of a run, from the checkpoint `start` on.
 
-    What a step does is a function of the weights, the averages and (seed, step) alone: its batch
-    and its dropout are drawn from generators made for that step. So a resumed run needs no state
-    of random generators, and nothing shown or saved in between can change the weights.
+    A step is a function of the weights, the optimizer state and (seed, step) alone: its batch and
+    its dropout come from generators seeded for that step. So a resumed run needs no state of
+    random generators, and nothing that is logged or saved in between can change the weights.
 
     Args:
         config: the resolved config.
         corpus: the prepared text.
-        run: directory of the run, held by this process.
-        start: the checkpoint to go on from; the run holds it already.
-        monitor: where all that happens is shown.
+        run: directory of the run, locked by this process.
+        start: the checkpoint to start from; the run holds it already.
+        monitor: shows and logs what happens.
     """
 
     def __init__(
@@ -48,9 +47,8 @@ class Trainer:
         self.model.load_state_dict(start.weights)
         self.model.to(self.device)
         self.optimizers = make_optimizers(self.model, config.train, self.autocast)
-        restore_averages(self.model, self.optimizers, start.averages)
+        load_optimizer_state(self.model, self.optimizers, start.optimizer_state)
         self.progress = start.progress
-        self.progress.identity = identity(config, corpus)
         self.seconds_before = self.progress.elapsed_seconds
         self.saved_step = self.progress.step
         self.loss_of = self._compiled() if config.train.compile else self._loss
@@ -60,7 +58,12 @@ class Trainer:
         self.stop_signal = 0
 
     def train(self) -> Progress:
-        """Train until max_steps, the target, patience's end or a signal; leave a checkpoint."""
+        """Train until max_steps, the target, the end of patience or a signal; save a checkpoint.
+
+        Raises:
+            Mistake: with exit code 6 if a loss or gradient is not finite; 5 if nothing can be
+                written. The last checkpoint is whole then.
+        """
         with catch_signals(self._stop):
             while not (self._ended() or self.stop_signal):
                 self._step()
@@ -76,7 +79,7 @@ class Trainer:
         config, step = self.config.train, self.progress.step
         if self.config.model.dropout:
             torch.manual_seed(mixed(config.seed, step))
-        set_lr(self.optimizers, lr_at(step, config))
+        set_lr(self.optimizers, lr_factor(step, config))
         tokens, targets = self._batch(step)
         loss = torch.zeros((), device=self.device)
         for piece in zip(
@@ -102,11 +105,12 @@ class Trainer:
         self.progress.val_loss = None
         improved = False
         evaluates = step % log.eval_every == 0 or step >= self.config.train.max_steps
-        if evaluates or step % log.log_every == 0:
-            self._catch_up()
+        logs = evaluates or step % log.log_every == 0
+        if logs:
+            self._synchronise()
         if evaluates:
             improved = self._evaluate()
-        if evaluates or step % log.log_every == 0:
+        if logs:
             self._log()
         if step % log.save_every == 0 or improved or self._ended():
             self._save()
@@ -128,24 +132,25 @@ class Trainer:
         arrays = self.corpus.batch(step, train.seed, train.batch_size, block_size)
         tokens, targets = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
         cuda = self.device.type == "cuda"
-        if cuda:  # from pinned memory, all in one piece, the copy need not be waited for
+        if cuda:  # a copy from pinned memory is asynchronous
             tokens, targets = tokens.pin_memory(), targets.pin_memory()
         return tokens.to(self.device, non_blocking=cuda), targets.to(self.device, non_blocking=cuda)
 
     def _loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss of a batch [nats a character]."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             logits = self.model(tokens)  # (B, T, V)
             return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     def _compiled(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """`_loss`, compiled with its gradient on a first batch; as it is where that fails."""
+        """`_loss`, compiled by a first batch with its gradient; uncompiled where that fails."""
         compiled = torch.compile(self._loss)
-        batch = self._batch(0)
+        tokens, targets = (
+            tensor.chunk(self.config.train.accumulate)[0] for tensor in self._batch(0)
+        )
         try:
-            compiled(
-                *(tensor.chunk(self.config.train.accumulate)[0] for tensor in batch)
-            ).backward()
-        except Exception as problem:  # whatever compiler, driver or tool is missing or too old
+            compiled(tokens, targets).backward()
+        except Exception as problem:  # a compiler, driver or tool that is missing or too old
             reason = " ".join(str(problem).split()) or type(problem).__name__
             self.monitor.say(f"train.compile failed, going on without it: {reason[:200]}")
             return self._loss
@@ -154,9 +159,9 @@ class Trainer:
         return compiled
 
     def _clip(self, loss: Tensor) -> None:
-        """Clip the gradient, unless it is not finite: then stop, the weights are still good.
+        """Clip the gradient; if it is not finite, stop before the update.
 
-        Looking at a number of another device is waiting for it: there `_catch_up` looks.
+        Reading a number from another device waits for that device: there, `_synchronise` checks.
         """
         most = self.config.train.grad_clip or float("inf")
         self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), most)
@@ -173,15 +178,15 @@ class Trainer:
 
     # --- after a step --------------------------------------------------------------------------
 
-    def _catch_up(self) -> None:
-        """Wait for the device, so that the time of the steps is whole, and look at its numbers."""
+    def _synchronise(self) -> None:
+        """Wait for the device, so that the steps' time is complete; check its numbers."""
         began, step = time.perf_counter(), self.progress.step
         self._check_finite(self.loss_sum, f"the loss up to step {step}")
         self._check_finite(self.grad_norm, f"the gradient in step {step}")
         self.seconds += time.perf_counter() - began
 
     def _evaluate(self) -> bool:
-        """Measure the exact validation loss and look inside. Returns whether it is the best yet."""
+        """Measure the exact validation loss, inspect the model; whether the loss is the best."""
         progress = self.progress
         progress.val_loss = exact_loss(self.model, self.corpus.val_ids)
         self._check_finite(torch.tensor(progress.val_loss), f"val loss after step {progress.step}")
@@ -199,7 +204,7 @@ class Trainer:
             "step": progress.step,
             "elapsed_seconds": round(progress.elapsed_seconds, 3),
             "train_loss": float(self.loss_sum) / progress.loss_count,
-            "lr": self.config.train.learning_rate * lr_at(progress.step - 1, self.config.train),
+            "lr": self.config.train.learning_rate * lr_factor(progress.step - 1, self.config.train),
             "grad_norm": float(self.grad_norm),
             "chars_per_second": round(self.chars / self.seconds, 1) if self.seconds else None,
         }
@@ -211,24 +216,21 @@ class Trainer:
         self.chars, self.seconds = 0, 0.0
 
     def _save(self) -> None:
-        self.monitor.sync()  # a checkpoint must not be ahead of the log
+        self.monitor.sync()  # the log on disk must not be behind a checkpoint
         self.progress.elapsed_seconds = self.seconds_before + process_seconds()
         self.progress.loss_sum = float(self.loss_sum)
-        averages = averages_of(self.model, self.optimizers)
-        weights = self.model.state_dict()
-        for name, tensor in (weights | averages).items():
+        weights, state = self.model.state_dict(), optimizer_state(self.model, self.optimizers)
+        for name, tensor in (weights | state).items():
             self._check_finite(tensor, f"{name} after step {self.progress.step}")
-        save_checkpoint(
-            self.run,
-            Checkpoint(self.config, self.corpus.tokenizer, self.progress, weights, averages),
-        )
+        checkpoint = Checkpoint(self.config, self.corpus.tokenizer, self.progress, weights, state)
+        save_checkpoint(self.run, checkpoint)
         self.saved_step = self.progress.step
 
     def _stop(self, number: int) -> None:
-        """What a signal does; it may come in the middle of a print, so it must not print itself."""
+        """Handle a signal, which may come in the midst of a print: so `os.write`, not print."""
         if self.stop_signal:
             os.write(2, b"\n")
-            os._exit(128 + number)  # like a kill: an exception may be lost, the last save is not
+            os._exit(128 + number)  # like a kill: some code swallows exceptions, none an exit
         self.stop_signal = number
         os.write(2, b"\nstopping after this step; once more to stop at once\n")
 
@@ -236,30 +238,3 @@ class Trainer:
 def mixed(seed: int, step: int) -> int:
     """One seed of two numbers; near ones give unrelated seeds."""
     return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0])
-
-
-@contextmanager
-def catch_signals(handle: Callable[[int], None]) -> Iterator[None]:
-    """Hand SIGINT, SIGTERM and SIGHUP to `handle` while the context lasts; nohup is respected."""
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-    for number in heard:
-        signal.signal(number, lambda number, _: handle(number))
-    try:
-        yield
-    finally:
-        for number in heard:
-            signal.signal(number, before[number])
-
-
-def identity(config: Config, corpus: Corpus) -> dict[str, Any]:
-    """What a run's bytes depend on, beside its config."""
-    return {
-        "corpus": corpus.sha256,
-        "torch": torch.__version__,
-        "device": device_name(find_device(config.train.device)),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "bf16": uses_bf16(config),
-        "processes": 1,
-    }

@@ -1,0 +1,144 @@
+"""The corpus that a model is trained on: its ids, its two splits, its batches. No torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gpt import paths
+from gpt.config import Config
+from gpt.data.named import named_text
+from gpt.data.prepare import Survey, prepare, prepared_survey, survey_text
+from gpt.data.text import text_sha256
+from gpt.data.tokenizer import CharTokenizer
+from gpt.errors import Exit, Mistake
+
+MOST_CHARACTERS = 65_535  # distinct ones; ids fit in two bytes
+
+Ids = npt.NDArray[np.unsignedinteger]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A prepared text. `ids` (N,) is all of it; the validation split is its end."""
+
+    name: str
+    tokenizer: CharTokenizer
+    ids: Ids
+    sha256: str  # of the text, UTF-8, line ends as \n
+    val_fraction: float
+
+    @property
+    def train_length(self) -> int:
+        return split_at(len(self.ids), self.val_fraction)
+
+    @cached_property
+    def train_ids(self) -> Ids:
+        return self.ids[: self.train_length]
+
+    @cached_property
+    def val_ids(self) -> Ids:
+        return self.ids[self.train_length :]
+
+    def batch(
+        self, step: int, seed: int, batch_size: int, block_size: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """tokens and targets, each (batch_size, block_size), of training step `step`.
+
+        A function of its arguments alone, so that a resumed run continues with the same data.
+        Each epoch cuts the training split into windows at another offset and visits them in
+        another order: a character comes again only after (nearly) all others have come.
+        """
+        windows = np.arange(step * batch_size, (step + 1) * batch_size)
+        starts = self._starts(windows, seed, block_size)
+        rows = self.train_ids[starts[:, None] + np.arange(block_size + 1)].astype(np.int64)
+        return rows[:, :-1], rows[:, 1:]
+
+    def _starts(
+        self, windows: npt.NDArray[np.int64], seed: int, block_size: int
+    ) -> npt.NDArray[np.int64]:
+        """Where in the text each of `windows` starts; windows are counted from step 0 on."""
+        last = len(self.train_ids) - 1 - block_size  # start of the last whole window
+        per_epoch = max(1, last // block_size)
+        slack = last - (per_epoch - 1) * block_size
+        epochs, places = np.divmod(windows, per_epoch)
+        starts = np.empty_like(windows)
+        for epoch in np.unique(epochs):
+            offset, order = _shuffled(seed, int(epoch), per_epoch, slack)
+            chosen = order[places[epochs == epoch]].astype(np.int64)
+            starts[epochs == epoch] = offset + chosen * block_size
+        return starts
+
+
+@lru_cache(maxsize=1)
+def _shuffled(seed: int, epoch: int, count: int, slack: int) -> tuple[int, Ids]:
+    """An epoch's offset in [0, slack] and the order of its `count` windows."""
+    chance = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    offset = int(chance.integers(slack + 1))
+    order = np.arange(count, dtype=np.min_scalar_type(count))  # narrow: a large text has millions
+    chance.shuffle(order)
+    return offset, order
+
+
+def split_at(characters: int, val_fraction: float) -> int:
+    """Where the validation split begins; counted as nanoGPT and the lecture do."""
+    return int(characters * (1 - val_fraction))
+
+
+def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
+    """The corpus that `config.data` names, prepared first where that has not been done.
+
+    Args:
+        say: is called with a line for each thing that takes time.
+
+    Raises:
+        Mistake: with exit code 3 if the text is missing, cannot be read or is unfit to train on.
+    """
+    data = config.data
+    texts = _own_texts(data.text) if data.text else [named_text(data.corpus, say)]
+    name = ", ".join(path.name for path in texts) if data.text else data.corpus
+    sha256 = text_sha256(texts)
+    folder = paths.DATA / "prepared" / sha256[:16]
+    known = prepared_survey(folder, sha256)
+    survey = known or survey_text(texts)
+    _require_fit(survey, name, data.val_fraction, config.model.block_size)
+    if not known:
+        prepare(texts, survey, sha256, folder, say)
+    tokenizer = CharTokenizer(survey.alphabet)
+    ids = np.memmap(folder / "ids.bin", dtype=tokenizer.dtype, mode="r")
+    return Corpus(name, tokenizer, ids, sha256, data.val_fraction)
+
+
+def _own_texts(given: str | list[str]) -> list[Path]:
+    names = [given] if isinstance(given, str) else given
+    texts = [Path(name).expanduser() for name in names]
+    for path in texts:
+        if not path.is_file():
+            kind = "is a directory" if path.is_dir() else "is not there"
+            raise Mistake(Exit.CORPUS, f"data.text: {path} {kind}", "give the path of a text file")
+    return texts
+
+
+def _require_fit(survey: Survey, name: str, val_fraction: float, block_size: int) -> None:
+    """Refuse a text with too many distinct characters, with one, or too short for a window."""
+    distinct = len(survey.alphabet)
+    if distinct > MOST_CHARACTERS:
+        what = f"{name} has {distinct} distinct characters; {MOST_CHARACTERS} is the most"
+        raise Mistake(Exit.CORPUS, what, "is it a text? fold its rarest characters into others")
+    train = split_at(survey.characters, val_fraction)
+    val = survey.characters - train
+    short = min(train, val)
+    if short <= block_size:
+        what = (
+            f"{name} is too short: {survey.characters} characters give "
+            f"{train} for training and {val} for validation, and "
+            f"model.block_size {block_size} needs {block_size + 1} in each"
+        )
+        smaller = f", or --model.block_size {short - 1} or less" if short > 1 else ""
+        raise Mistake(Exit.CORPUS, what, f"use a longer text{smaller}")
+    if distinct < 2:
+        what = f"{name} has one distinct character, {survey.alphabet!r}: there is nothing to learn"
+        raise Mistake(Exit.CORPUS, what, "use another text")

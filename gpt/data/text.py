@@ -1,0 +1,81 @@
+"""Reading text files piece by piece: UTF-8, without a BOM, every line end as "\\n"."""
+
+import codecs
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from gpt.errors import Exit, Mistake, not_utf8
+
+CHUNK = 1 << 18  # bytes read at once; a piece and what is made of it stay in the processor's cache
+
+
+def text_sha256(paths: Iterable[Path]) -> str:
+    """SHA-256 of the text of `paths` as UTF-8, line ends as "\\n"; nothing is decoded."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for piece in _pieces(path):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def read_chunks(
+    paths: Iterable[Path], tell: Callable[[bytes], object] = lambda piece: None
+) -> Iterator[str]:
+    """The text of `paths` in order, decoded piece by piece.
+
+    Args:
+        tell: is called with the bytes of each piece; together they are those of `text_sha256`.
+
+    Raises:
+        Mistake: with exit code 3 at the first byte that is not UTF-8, naming its offset.
+    """
+    for path in paths:
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            for piece in _pieces(path):
+                tell(piece)
+                yield decoder.decode(piece)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            raise _not_utf8(path) from None
+
+
+def changed(paths: Iterable[Path]) -> Mistake:
+    """The mistake of a text that changed between two readings."""
+    what = f"{', '.join(map(str, paths))}: changed while it was read"
+    return Mistake(Exit.CORPUS, what, "run the command again once nothing writes there")
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """The bytes of `path` piece by piece, without a BOM, every line end as "\\n"."""
+    size = path.stat().st_size
+    bar = tqdm(
+        total=size, desc="reading", unit="B", unit_scale=True, leave=False, delay=1, disable=None
+    )
+    with path.open("rb") as file, bar:
+        file.seek(3 if file.read(3) == codecs.BOM_UTF8 else 0)
+        after_cr = False
+        while data := file.read(CHUNK):
+            bar.update(len(data))
+            piece = data.removeprefix(b"\n") if after_cr else data  # \r\n across two pieces
+            after_cr = data.endswith(b"\r")
+            yield piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in piece else piece
+
+
+def _not_utf8(path: Path) -> Mistake:
+    """The mistake of `path`, which could not be decoded: a second pass finds the offset."""
+    decoder, end = codecs.getincrementaldecoder("utf-8")(), 0
+    with path.open("rb") as file:
+        try:
+            while data := file.read(CHUNK):
+                end += len(data)
+                decoder.decode(data)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as problem:  # its object is the last bytes before `end`
+            offset, byte = end - len(problem.object) + problem.start, problem.object[problem.start]
+            fix = "save the text as UTF-8 (iconv -f latin1 -t utf-8, say)"
+            return not_utf8(path, offset, byte, Exit.CORPUS, fix)
+    return changed([path])

@@ -1,0 +1,125 @@
+"""The manifest of a checkpoint: size and SHA-256 of each file, and a seal over itself. No torch.
+
+It is written last and read first: whatever does not match it, byte for byte, is refused by name.
+"""
+
+import errno
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from gpt.errors import Exit, Mistake
+
+FORMAT = 1
+MOST_BYTES = 2**20  # of a manifest
+
+
+def checkpoint_name(step: int) -> str:
+    """The folder of the checkpoint after `step` steps."""
+    return f"step-{step:06d}"
+
+
+def is_checkpoint_name(name: str) -> bool:
+    return re.fullmatch(r"step-[0-9]{6,13}", name) is not None
+
+
+def step_of(path: Path) -> int:
+    """The step of the checkpoint at `path`, by its name."""
+    return int(path.name.removeprefix("step-"))
+
+
+def with_manifest(files: dict[str, bytes], step: int, val_loss: float | None) -> dict[str, bytes]:
+    """`files` and the manifest.json that describes them, last."""
+    body = {
+        "format": FORMAT,
+        "step": step,
+        "val_loss": val_loss,
+        "files": {name: _fingerprint(data) for name, data in files.items()},
+    }
+    return {**files, "manifest.json": _sealed(body)}
+
+
+def verified_files(path: Path) -> dict[str, bytes]:
+    """The bytes of each file of the checkpoint at `path`, manifest.json among them.
+
+    Raises:
+        Mistake: with exit code 4, naming the file that is missing, damaged or foreign.
+    """
+    try:
+        manifest = _read(path / "manifest.json", MOST_BYTES)
+        body = json.loads(manifest)
+        if body["format"] != FORMAT:
+            what = f"{path}: manifest.json says format {body['format']!r}, not {FORMAT}"
+            fix = "use the version of this project that wrote it"
+            raise Mistake(Exit.CHECKPOINT, what, fix)
+        if manifest != _sealed({key: value for key, value in body.items() if key != "seal"}):
+            raise ValueError("the seal does not match")
+        if re.fullmatch(r"step-\d+", path.name) and path.name != checkpoint_name(body["step"]):
+            raise damaged(path, f"manifest.json is that of step {body['step']}")
+        files = {
+            name: _read(path / _plain_name(name), known["bytes"])
+            for name, known in body["files"].items()
+        }
+        present = {item.name for item in path.iterdir()} - {"manifest.json"}
+    except FileNotFoundError as problem:
+        raise damaged(path, f"{Path(problem.filename).name} is missing") from None
+    except OSError as problem:
+        name = Path(problem.filename or path).name
+        raise damaged(path, f"{name} is unreadable: {problem.strerror}") from None
+    except FOREIGN:
+        raise damaged(path, "manifest.json is damaged") from None
+    if strangers := present.symmetric_difference(files):
+        raise damaged(path, f"{min(strangers)} does not belong to it")
+    for name, data in files.items():
+        if body["files"][name] != _fingerprint(data):
+            raise damaged(path, f"{name} is damaged")
+    return {**files, "manifest.json": manifest}
+
+
+def val_loss_of(path: Path) -> float:
+    """The validation loss in the manifest of `path` [nats]; infinite where there is none."""
+    try:
+        loss = json.loads(_read(path / "manifest.json", MOST_BYTES))["val_loss"]
+    except (OSError, *FOREIGN):
+        return math.inf
+    return loss if isinstance(loss, float) and math.isfinite(loss) else math.inf
+
+
+# Raised by Python's readers when the content is not what this project writes.
+FOREIGN = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+
+
+def damaged(path: Path, what: str) -> Mistake:
+    """The mistake of a checkpoint that cannot be used."""
+    fix = "use another checkpoint of the run; a run is resumed from its newest whole one"
+    return Mistake(Exit.CHECKPOINT, f"{path}: {what}", fix)
+
+
+def to_json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, ensure_ascii=True).encode()
+
+
+def _sealed(body: dict[str, Any]) -> bytes:
+    """The only valid bytes of a manifest: `body` with the SHA-256 of itself."""
+    return to_json({**body, "seal": hashlib.sha256(to_json(body)).hexdigest()})
+
+
+def _fingerprint(data: bytes) -> dict[str, Any]:
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _read(path: Path, most: int) -> bytes:
+    """The bytes of a plain file of at most `most` bytes; of a larger one, one byte too many."""
+    if path.exists() and (path.is_symlink() or not path.is_file()):
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    with path.open("rb") as file:
+        return file.read(min(most, path.stat().st_size) + 1)
+
+
+def _plain_name(name: str) -> str:
+    if re.fullmatch(r"[a-z]+\.(safetensors|json)", name) is None:
+        raise ValueError(f"{name} is no file of a checkpoint")
+    return name

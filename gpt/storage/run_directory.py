@@ -1,0 +1,140 @@
+"""The life of a run directory: created, locked, listed, tidied. No torch.
+
+runs/<name>/checkpoints/step-*     see gpt/storage/checkpoint.py
+runs/<name>/best, last             names of two checkpoints, for people; the listing is the truth
+"""
+
+import itertools
+import math
+import os
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from gpt import files, paths
+from gpt.config import Config
+from gpt.errors import Exit, Mistake
+from gpt.storage.manifest import is_checkpoint_name, step_of, val_loss_of
+
+
+def create_run(config: Config, name: str) -> Path:
+    """Make the directory of a new run: run.dir, or runs/<time stamp>-<name>.
+
+    Raises:
+        Mistake: with exit code 7 if something lies there already; 5 if it cannot be made.
+    """
+    path = Path(config.run.dir or paths.RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{name}")
+    path = path.expanduser().absolute()
+    first = path.name
+    with files.storage_errors(path):
+        for attempt in itertools.count(2):
+            try:
+                files.make_directory(path, exist_ok=False)
+                break
+            except FileExistsError:
+                if config.run.dir:
+                    _require_unused(path, config.run.dir)
+                    break
+                path = path.with_name(f"{first}-{attempt}")
+    return path
+
+
+def _require_unused(path: Path, given: str) -> None:
+    """Refuse a directory that holds more than an interrupted start may leave."""
+    left = {".lock", "checkpoints"}
+    if not path.is_dir() or {item.name for item in path.iterdir()} - left or checkpoints_of(path):
+        what = f"{given} is not empty: a new run does not write over it"
+        fix = f"go on with --resume {given}, or give another --run.dir"
+        raise Mistake(Exit.BUSY, what, fix)
+
+
+def locked(run: Path) -> AbstractContextManager[None]:
+    """Hold a run directory: one writer at a time, until the process ends, however it ends.
+
+    Raises:
+        Mistake: with exit code 7 if another process holds it.
+    """
+    return files.lock(run / ".lock", wait=False)
+
+
+def require_no_links(run: Path) -> None:
+    """Refuse a run with links: what training writes there would land elsewhere.
+
+    Checkpoints are left out: they are only read, and never through a link.
+
+    Raises:
+        Mistake: with exit code 4, naming the link.
+    """
+    for folder, names, others in os.walk(run):
+        if Path(folder) == run / "checkpoints":
+            names.clear()
+            continue
+        for path in (Path(folder, name) for name in names + others):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                what = f"{path} is a link or no plain file: what is written there lands elsewhere"
+                raise Mistake(Exit.CHECKPOINT, what, "put in its place what it leads to")
+
+
+def checkpoints_of(run: Path) -> list[Path]:
+    """All checkpoints of a run, the oldest first; they may be damaged."""
+    found = (run / "checkpoints").glob("step-*")
+    return sorted((path for path in found if is_checkpoint_name(path.name)), key=step_of)
+
+
+def checkpoints_by_loss(run: Path) -> list[Path]:
+    """The checkpoints whose validation loss was measured, the best first."""
+    losses = {path: val_loss_of(path) for path in checkpoints_of(run)}
+    return sorted((path for path in losses if losses[path] < math.inf), key=losses.__getitem__)
+
+
+def tidy(run: Path, keep: int) -> None:
+    """Delete all but the best and the `keep` newest (0: delete none), then name best and last."""
+    checkpoints = checkpoints_of(run)
+    best = next(iter(checkpoints_by_loss(run)), checkpoints[-1])
+    old = [path for path in checkpoints[:-keep] if path != best] if keep else []
+    with files.storage_errors(run / "checkpoints"):
+        for path in [*old, *(run / "checkpoints").glob(".step-*")]:  # and what crashes left
+            files.remove(path)
+    files.replace_file(run / "best", best.name.encode() + b"\n")
+    files.replace_file(run / "last", checkpoints[-1].name.encode() + b"\n")
+
+
+def set_aside(run: Path, step: int) -> None:
+    """Rename the damaged checkpoints after `step`: the run continues there and saves them anew."""
+    for path in checkpoints_of(run):
+        if step_of(path) > step:
+            aside = path.with_name(f"damaged-{path.name}")
+            with files.storage_errors(path):
+                files.remove(aside)
+                files.rename(path, aside)
+
+
+def newest_run() -> Path:
+    """The run in runs/ that saved last; runs that are still at step 0 come after all others.
+
+    Raises:
+        Mistake: with exit code 4 if there is none.
+    """
+    runs = [path for path in paths.RUNS.glob("*") if checkpoints_of(path)]
+    if not runs:
+        fix = "train one first: python train.py --config tiny.yaml"
+        raise Mistake(Exit.CHECKPOINT, f"no run with a checkpoint in {paths.RUNS}", fix)
+
+    def recency(run: Path) -> tuple[bool, float]:
+        return step_of(checkpoints_of(run)[-1]) > 0, (run / "checkpoints").stat().st_mtime
+
+    return max(runs, key=recency)
+
+
+def known_runs() -> str:
+    """The fix where a run is not there: which ones are."""
+    names = sorted(path.name for path in paths.RUNS.glob("*") if checkpoints_of(path))
+    if not names:
+        return "python train.py --config tiny.yaml trains one"
+    return f"there are, in {paths.RUNS}: {', '.join(names[-5:])}"
+
+
+def shown(path: Path) -> str:
+    """`path` as one would type it in the working directory."""
+    here, place = Path.cwd(), path.resolve()
+    return str(place.relative_to(here) if place.is_relative_to(here) else path)

@@ -1,0 +1,191 @@
+"""A run, from the command to its last line: new, resumed or fine-tuned."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt import files
+from gpt.command.config_file import to_yaml
+from gpt.config import Config
+from gpt.data.corpus import Corpus, load_corpus
+from gpt.device import device_name, find_device, uses_bf16
+from gpt.errors import Exit, Mistake, say
+from gpt.evaluate import bits
+from gpt.storage.checkpoint import Checkpoint, save_checkpoint
+from gpt.storage.find import load_last
+from gpt.storage.run_directory import (
+    checkpoints_of,
+    create_run,
+    known_runs,
+    locked,
+    require_no_links,
+    set_aside,
+    shown,
+    tidy,
+)
+from gpt.training.fine_tune import fine_tuned, fresh, with_model_of
+from gpt.training.memory import require_memory
+from gpt.training.monitor import Monitor
+from gpt.training.trainer import Trainer
+
+TRAINING_COST = 3  # training on a character costs about as much as evaluating three
+ENOUGH_TO_EVALUATE = 100_000  # characters; more make a loss hardly more certain
+
+
+def train_new(config: Config, name: str, init_from: Checkpoint | None = None) -> int:
+    """Train a new run and return the exit code.
+
+    Args:
+        name: what the run is called, after the time stamp, where run.dir is not given.
+        init_from: fine-tune this model.
+
+    Raises:
+        Mistake: with the exit code of whatever prevents the run: see `load_corpus`, `create_run`,
+            `require_memory` and `save_checkpoint`; 6 where a loss or gradient is not finite.
+    """
+    if init_from:
+        config = with_model_of(init_from, config)
+    config = _with_absolute_texts(config)
+    corpus = _make_ready(config)
+    _warn_of_long_evaluations(config, corpus)
+    start = fine_tuned(init_from, config, corpus, say) if init_from else fresh(config, corpus)
+    start.progress.identity = identity(config, corpus)
+    run = create_run(config, name)
+    with locked(run):
+        save_checkpoint(run, start)  # from here on the run can be resumed
+        return _session(config, corpus, run, start)
+
+
+def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -> int:
+    """Continue a run from its newest whole checkpoint and return the exit code.
+
+    Args:
+        change: gives the config of this session, made of the checkpoint's.
+        exact: refuse to continue where the bytes would differ from an undisturbed run's.
+
+    Raises:
+        Mistake: with exit code 4 if there is no whole checkpoint, the run holds a link, or `exact`
+            cannot be kept; 3 if the corpus changed its alphabet; 7 if another process holds it;
+            else as `train_new`.
+    """
+    if not checkpoints_of(run):
+        begun = (run / ".lock").exists()
+        fix = "it was stopped before its first: start it again as at first"
+        what = f"no run with a checkpoint in {run}"
+        raise Mistake(Exit.CHECKPOINT, what, fix if begun else known_runs())
+    require_no_links(run)
+    with locked(run):
+        start = load_last(run, say)
+        config = change(start.config)
+        corpus = _make_ready(config)
+        _compare(start, config, corpus, exact)
+        start.progress.identity = identity(config, corpus)
+        set_aside(run, start.progress.step)
+        tidy(run, config.log.keep)  # the kill may have come before it
+        return _session(config, corpus, run, start)
+
+
+def _with_absolute_texts(config: Config) -> Config:
+    """`config` with absolute paths of the user's texts: a run can be resumed from anywhere."""
+    texts = config.data.text
+    if texts is None:
+        return config
+    names = [texts] if isinstance(texts, str) else texts
+    absolute = [str(Path(name).expanduser().absolute()) for name in names]
+    text = absolute[0] if isinstance(texts, str) else absolute
+    return config.model_copy(update={"data": config.data.model_copy(update={"text": text})})
+
+
+def _make_ready(config: Config) -> Corpus:
+    """Set threads, check memory, load the corpus."""
+    torch.set_num_threads(config.train.threads or torch.get_num_threads())
+    require_memory(config, vocab_size=1)  # an absurd size is refused before anything is written
+    corpus = load_corpus(config, say)
+    require_memory(config, len(corpus.tokenizer))
+    return corpus
+
+
+def _warn_of_long_evaluations(config: Config, corpus: Corpus) -> None:
+    """Warn if an evaluation, which reads the whole split, will take longer than training."""
+    steps = min(config.log.eval_every, config.train.max_steps)
+    trained = steps * config.train.batch_size * config.model.block_size
+    kept, enough = len(corpus.val_ids), max(trained, ENOUGH_TO_EVALUATE)
+    if kept > TRAINING_COST * enough:
+        say(
+            f"warning: each evaluation reads all {kept:,} characters kept for validation, "
+            f"{kept / max(trained, 1):,.0f} times what is trained on before it; "
+            f"--data.val_fraction {enough / len(corpus.ids):.1g} keeps fewer"
+        )
+
+
+def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> int:
+    """Train from `start` to the end or a signal, and say how to go on."""
+    parameters = sum(tensor.numel() for tensor in start.weights.values())
+    say(
+        f"{corpus.name}: {len(corpus.ids):,} characters, {len(corpus.tokenizer)} distinct; "
+        f"model: {parameters:,} parameters; {find_device(config.train.device)} "
+        f"({torch.get_num_threads()} threads), {'bf16' if uses_bf16(config) else 'fp32'}"
+    )
+    files.replace_file(run / "config.yaml", to_yaml(config).encode())
+    step = start.progress.step
+    with files.storage_errors(run), Monitor(run, config, corpus.tokenizer, step) as monitor:
+        trainer = Trainer(config, corpus, run, start, monitor)
+        progress = trainer.train()
+    place = shown(run)
+    if trainer.stop_signal:
+        say(f"stopped after step {progress.step}; go on with: python train.py --resume {place}")
+        return 128 + trainer.stop_signal
+    best = progress.best_val_loss
+    loss = f"{best:.4f} nats = {bits(best):.4f} bits per character" if best else "not measured"
+    say(f"best val loss {loss} (step {progress.best_step}), run {place}; go on with:")
+    say(f"  python sample.py --run {place}")
+    say(f"  tensorboard --logdir {shown(run.parent)}")
+    return Exit.DONE
+
+
+def identity(config: Config, corpus: Corpus) -> dict[str, str | int | bool]:
+    """What a run's bytes depend on, beside its config."""
+    return {
+        "corpus": corpus.sha256,
+        "torch": torch.__version__,
+        "device": device_name(find_device(config.train.device)),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "bf16": uses_bf16(config),
+        "processes": 1,
+    }
+
+
+def require_same_alphabet(checkpoint: Checkpoint, corpus: Corpus) -> None:
+    """Refuse a corpus whose characters are not those of the checkpoint.
+
+    Raises:
+        Mistake: with exit code 3.
+    """
+    if corpus.tokenizer.alphabet != checkpoint.tokenizer.alphabet:
+        what = f"{corpus.name} has another alphabet than the run was trained on"
+        raise Mistake(Exit.CORPUS, what, "restore the text, or start a new run with --init-from")
+
+
+def _compare(start: Checkpoint, config: Config, corpus: Corpus, exact: bool) -> None:
+    """Say what differs from the session before, or refuse it.
+
+    Raises:
+        Mistake: with exit code 3 if the alphabet is another one; 4 if `exact` and anything differs.
+    """
+    require_same_alphabet(start, corpus)
+    before: dict[str, Any] = dict(start.progress.identity)
+    now: dict[str, Any] = dict(identity(config, corpus))
+    if exact:  # the user's own changes need no warning, but they make another run of it
+        before |= {f"train.{key}": x for key, x in start.config.train.model_dump().items()}
+        now |= {f"train.{key}": x for key, x in config.train.model_dump().items()}
+    differences = [
+        f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]
+    ]
+    if differences and exact:
+        what = f"an exact resume is not possible: {'; '.join(differences)}"
+        raise Mistake(Exit.CHECKPOINT, what, "restore them, or leave out --exact")
+    if differences:
+        say(f"warning: not bit for bit the undisturbed run: {'; '.join(differences)}")
