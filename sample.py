@@ -16,24 +16,32 @@ def main(argv: list[str]) -> int:
 
     # imports of torch, only once it is needed
     from gpt.device import find_device
-    from gpt.generation.writer import known_prompt, write
+    from gpt.generation.generate import generate
+    from gpt.generation.writer import known_prompt, start_of, write
     from gpt.storage.find import find_checkpoint
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the text may hold anything
     checkpoint = find_checkpoint(args.run, say)
-    write(
+    tokenizer = checkpoint.tokenizer
+    prompt = known_prompt(prompt, tokenizer, args.unknown)
+    steps = generate(
         checkpoint.make_model().to(find_device(args.device)),
-        checkpoint.tokenizer,
-        known_prompt(prompt, checkpoint.tokenizer, args.unknown),
-        sys.stdout,
-        max_new_chars=args.max_new_chars,
-        stop=args.stop,
+        tokenizer.encode(start_of(prompt, tokenizer)),
         num_samples=args.num_samples,
         seed=args.seed,
         temperature=args.temperature,
         top_k=args.top_k,
         top_p=args.top_p,
+    )
+    write(
+        steps,
+        tokenizer,
+        prompt,
+        sys.stdout,
+        num_samples=args.num_samples,
+        max_new_chars=args.max_new_chars,
+        stop=args.stop,
     )
     return Exit.DONE
 

@@ -183,10 +183,10 @@ class Workshop:
         system: System | None = None,
         prepare: Callable[[], None] = lambda: None,
     ) -> Ended:
-        return self.end(self.prefill(train_command.main, argv, system, prepare))
+        return self.end(self.begin(train_command.main, argv, system, prepare))
 
     def sample(self, argv: Sequence[str], prepare: Callable[[], None] = lambda: None) -> Ended:
-        return self.end(self.prefill(sample_command.main, argv, None, prepare))
+        return self.end(self.begin(sample_command.main, argv, None, prepare))
 
     def train_here(self, argv: Sequence[str], system: System | None = None) -> Ended:
         """The same in this process: faster, and what the system saw can be read."""

@@ -272,7 +272,7 @@ def test_a_run_is_not_written_over(toy_config: Config, tmp_path: Path) -> None:
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from gpt.storage.run_directory import locked\n"
-        "from gpt.errors import run_command\n"
+        "from gpt.command.process import run_command\n"
         "def main(argv):\n  with locked(Path(argv[0])): return 0\n"
         "sys.exit(run_command(main))"
     )

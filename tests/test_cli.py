@@ -158,7 +158,10 @@ def test_debug_shows_the_traceback(
 def test_ctrl_c_is_heard_where_an_import_loses_exceptions(tmp_path: Path, lost_by: str) -> None:
     module = "import os, signal\ntry: os.kill(os.getpid(), signal.SIGINT)\nexcept {}: pass\n"
     (tmp_path / "stop.py").write_text(module.format(lost_by))
-    command = "from gpt.errors import run_command as run; print(run(lambda _: __import__('stop')))"
+    command = (
+        "from gpt.command.process import run_command as run; "
+        "print(run(lambda _: __import__('stop')))"
+    )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"}
     ended = subprocess.run(
         [sys.executable, "-c", command], env=environment, capture_output=True, text=True
@@ -170,7 +173,8 @@ def test_a_missing_package_is_no_fault_of_ours(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)  # as if it were not installed
-    monkeypatch.delitem(sys.modules, "gpt.command.cli")
+    for name in ("cli", "config_file", "yaml12"):
+        monkeypatch.delitem(sys.modules, f"gpt.command.{name}")
     assert leaving(sample.main, [], monkeypatch) == Exit.USAGE
     assert "the package yaml is not installed" in capsys.readouterr().err
 

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt.command.config_file import find_config, load_config, overridden, read_scalar
+from gpt.command.config_file import find_config, load_config, overridden, read_scalar, to_yaml
 from gpt.config import Config, fields
 from gpt.errors import Exit, Mistake
 from gpt.paths import CONFIGS
@@ -276,7 +276,7 @@ def test_a_text_that_looks_like_a_number_stays_a_text(text: str) -> None:
 
 
 def test_the_yaml_shows_every_key_in_order() -> None:
-    shown = yaml.safe_load(Config().to_yaml())
+    shown = yaml.safe_load(to_yaml(Config()))
     assert [f"{s}.{k}" for s, keys in shown.items() for k in keys] == list(fields())
 
 

@@ -393,7 +393,7 @@ def test_what_is_known_is_not_held_back() -> None:
 
 
 def test_a_terminal_shows_escapes_and_a_pipe_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpt import writer
+    from gpt.generation import writer
 
     for terminal, expected in ((True, "a\\x1b[2Jb\t\n"), (False, "a\x1b[2Jb\t\n")):
         out = io.StringIO()

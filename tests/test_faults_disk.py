@@ -235,7 +235,7 @@ def test_a_run_goes_on_after_a_power_loss(shop: Workshop) -> None:
     for _, image in images[:: len(images) // 12]:
         lay_out(image, shop.folder)
         if (shop.folder / "run").is_dir():
-            assert shop.decode(shop.folder / "run").code == 0
+            assert shop.go_on(shop.folder / "run").code == 0
             assert changed(shop.folder / "run", left) == []
             shutil.rmtree(shop.folder / "run")
 
@@ -275,7 +275,7 @@ def full_disk_problems(shop: Workshop, every: int) -> list[str]:
             wrong.append(f"full at {at}: no checkpoint is left")
         if not run.exists():
             continue
-        ended = shop.decode(run)
+        ended = shop.go_on(run)
         wrong += [f"full at {at}: {what}" for what in changed(run, left)]
         shutil.rmtree(run)
     return wrong

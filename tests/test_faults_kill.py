@@ -26,6 +26,7 @@ from faults import (
 import gpt.files
 import gpt.model
 import gpt.storage.checkpoint
+import gpt.storage.find
 import gpt.storage.run_directory
 import gpt.training.monitor
 import gpt.training.run
@@ -84,7 +85,7 @@ def problems(shop: Workshop, left: dict[str, Any], points: Iterable[Point]) -> l
         seen = gpt.storage.run_directory.checkpoints_of(run)
         if whole_checkpoints(run) != seen or (not seen and (run / "last").exists()):
             wrong.append(f"{act} at {at}: not all of {[path.name for path in seen]} are whole")
-        ended = shop.decode(run)
+        ended = shop.go_on(run)
         if ended.code:
             wrong.append(f"{act} at {at}: {ended.output}")
         else:
@@ -138,7 +139,7 @@ def test_a_kill_at_a_named_point(shop: Workshop, owner: object, name: str, call:
     run = shop.folder / "run"
     ended = shop.train(shop.fresh(run), prepare=lambda: die_at(owner, name, call))
     assert ended.code == -signal.SIGKILL
-    assert shop.decode(run).code == 0
+    assert shop.go_on(run).code == 0
     assert changed(run, left) == []
 
 
@@ -147,13 +148,13 @@ def test_kills_while_loading_and_ten_in_a_row(shop: Workshop) -> None:
     run = shop.folder / "run"
     shop.train(shop.fresh(run), System("kill", 70))
     for n in range(10):
-        owner = gpt.storage.checkpoint if n % 2 else gpt.training.trainer.Trainer
+        owner = gpt.storage.find if n % 2 else gpt.training.trainer.Trainer
         name = "load_checkpoint" if n % 2 else "_step"
         resumed = shop.train(
             ["--resume", str(run)], prepare=lambda o=owner, m=name: die_at(o, m, 1)
         )
         assert resumed.code == -signal.SIGKILL
-    assert shop.decode(run).code == 0
+    assert shop.go_on(run).code == 0
     assert changed(run, left) == []
 
 

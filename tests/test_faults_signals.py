@@ -75,7 +75,7 @@ def test_a_signal_ends_after_the_step_and_loses_none(
 ) -> None:
     run = shop.folder / "run"
     argv = shop.fresh(run, *FOREVER, *NO_SAVES)
-    child = shop.prefill(train_command.main, argv)
+    child = shop.begin(train_command.main, argv)
     until(has_rows(run))
     os.kill(child, number)
     ended = shop.end(child)
@@ -104,7 +104,7 @@ def slow_third_step() -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_second_signal_ends_at_once(shop: Workshop, number: int, code: int) -> None:
     run = shop.folder / "run"
-    child = shop.prefill(train_command.main, shop.fresh(run), prepare=slow_third_step)
+    child = shop.begin(train_command.main, shop.fresh(run), prepare=slow_third_step)
     output = shop.folder / "output.txt"
     until(lambda: "in the third step" in output.read_text())
     os.kill(child, number)
@@ -112,14 +112,14 @@ def test_the_second_signal_ends_at_once(shop: Workshop, number: int, code: int) 
     os.kill(child, number)
     assert shop.end(child).code == code
     assert load_last(run, print).progress.step == 2
-    assert shop.decode(run).code == 0
+    assert shop.go_on(run).code == 0
     differing = differences(run, outcome(shop.folder / "whole"))
     assert [name for name in differing if "config" not in name] == []  # it holds run.dir
 
 
 def test_nohup_is_respected(shop: Workshop) -> None:
     run = shop.folder / "run"
-    child = shop.prefill(
+    child = shop.begin(
         train_command.main,
         shop.fresh(run, *FOREVER, *NO_SAVES),
         prepare=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN) and None,
@@ -189,7 +189,7 @@ def test_ctrl_c_at_any_time_of_a_real_start(shop: Workshop, command: str, import
 
 def test_ctrl_c_while_sampling(shop: Workshop) -> None:
     argv = ["--run", str(shop.folder / "whole"), "--max-new-chars", "1000000000"]
-    child = shop.prefill(sample_command.main, argv)
+    child = shop.begin(sample_command.main, argv)
     output = shop.folder / "output.txt"
     until(lambda: output.exists() and output.stat().st_size > 100)
     os.kill(child, signal.SIGINT)
@@ -204,7 +204,7 @@ def test_ctrl_c_while_sampling(shop: Workshop) -> None:
 def second_writer(shop: Workshop) -> list[int]:
     """Exit codes of a resume and of a new run where another process is training."""
     run = shop.folder / "run"
-    child = shop.prefill(train_command.main, shop.fresh(run, *FOREVER, *NO_SAVES))
+    child = shop.begin(train_command.main, shop.fresh(run, *FOREVER, *NO_SAVES))
     until(has_rows(run))
     try:
         codes = [shop.train_here(["--resume", str(run)]).code]
@@ -252,7 +252,7 @@ def test_the_lock_ends_with_its_process_though_a_child_lives_on(shop: Workshop) 
 
         gpt.training.trainer.Trainer.train = with_a_child  # type: ignore[method-assign]
 
-    child = shop.prefill(train_command.main, shop.fresh(run, *FOREVER, *NO_SAVES), prepare=prepare)
+    child = shop.begin(train_command.main, shop.fresh(run, *FOREVER, *NO_SAVES), prepare=prepare)
     until(has_rows(run))
     os.kill(child, signal.SIGKILL)
     output = shop.end(child).output
@@ -263,7 +263,7 @@ def test_the_lock_ends_with_its_process_though_a_child_lives_on(shop: Workshop) 
 
 def test_two_new_runs_in_one_directory(shop: Workshop) -> None:
     run = shop.folder / "run"
-    children = [shop.prefill(train_command.main, shop.fresh(run)) for _ in range(4)]
+    children = [shop.begin(train_command.main, shop.fresh(run)) for _ in range(4)]
     codes = sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
     assert codes == [0, 7, 7, 7]
     assert outcome(run)["metrics.jsonl"] == outcome(shop.folder / "whole")["metrics.jsonl"]
@@ -272,7 +272,7 @@ def test_two_new_runs_in_one_directory(shop: Workshop) -> None:
 def test_runs_named_in_the_same_second(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "strftime", lambda form: "2026-01-02-030405")
     argv = ["--config", str(shop.folder / "toy.yaml")]
-    children = [shop.prefill(train_command.main, argv) for _ in range(4)]
+    children = [shop.begin(train_command.main, argv) for _ in range(4)]
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0, 0]
     names = sorted(path.name for path in (shop.folder / "runs").iterdir())
     assert names == [f"2026-01-02-030405-toy{end}" for end in ("", "-2", "-3", "-4")]
@@ -281,7 +281,7 @@ def test_runs_named_in_the_same_second(shop: Workshop, monkeypatch: pytest.Monke
 def test_sampling_while_a_training_rotates(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     run = shop.folder / "runs" / "run"
     monkeypatch.setattr(gpt.paths, "RUNS", shop.folder / "runs")
-    child = shop.prefill(train_command.main, shop.fresh(run, *FOREVER, "--log.eval_every", "1"))
+    child = shop.begin(train_command.main, shop.fresh(run, *FOREVER, "--log.eval_every", "1"))
     until(has_rows(run))
     try:
         steps = set()
@@ -321,9 +321,9 @@ def test_the_reader_finds_a_list_that_is_made_once(
 ) -> None:
     first = gpt.storage.find._first_whole
 
-    def once(run: Path, list_paths: Callable[[], list[Path]]) -> Any:
+    def once(list_paths: Callable[[], list[Path]]) -> Any:
         paths = list_paths()
-        return first(run, lambda: paths)
+        return first(lambda: paths)
 
     monkeypatch.setattr(Path, "exists", lambda self: True)
     monkeypatch.setattr(gpt.storage.find, "_first_whole", once)

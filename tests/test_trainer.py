@@ -255,10 +255,10 @@ def test_rows_and_checkpoints_come_when_they_are_due(trained: Trained) -> None:
 @pytest.mark.parametrize("keys", [{}, {"log__eval_every": 1}])
 def test_no_steps_leave_the_first_weights(trained: Trained, keys: dict[str, Any]) -> None:
     run = trained(train__max_steps=0, **keys)
-    config = last(run).config
-    torch.manual_seed(config.train.seed)
-    assert_same(last(run).weights, GPT(config.model, len(last(run).tokenizer)).state_dict())
-    assert last(run).progress.step == 0
+    saved = last(run)
+    torch.manual_seed(saved.config.train.seed)
+    assert_same(saved.weights, GPT(saved.config.model, len(saved.tokenizer)).state_dict())
+    assert saved.progress.step == 0
     assert go_on(run) == Exit.DONE
 
 

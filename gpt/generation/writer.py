@@ -8,60 +8,46 @@ from typing import TextIO
 
 from gpt.data.tokenizer import CharTokenizer, UnknownCharacter
 from gpt.errors import Exit, Mistake
-from gpt.generation.generate import generate
-from gpt.model import GPT
+from gpt.generation.generate import Ids
 
 FLUSH_SECONDS = 0.03  # often enough to look like typing, rarely enough to cost nothing
 
 
 def write(
-    model: GPT,
+    steps: Iterator[Ids],
     tokenizer: CharTokenizer,
     prompt: str,
     out: TextIO,
     *,
+    num_samples: int,
     max_new_chars: int,
     stop: str | None,
-    num_samples: int,
-    seed: int,
-    temperature: float,
-    top_k: int,
-    top_p: float,
 ) -> None:
-    """Write `num_samples` continuations of `prompt` to `out`, each after the prompt.
+    """Write each sample to `out`, after the prompt: the first while it is generated, then the rest.
 
     Args:
-        model: in evaluation mode.
-        prompt: in characters of the tokenizer; empty: a line end is the start, and not printed.
+        steps: the next character's ids (num_samples,), as `generate` yields them.
         max_new_chars: of each sample.
         stop: each sample ends before this text.
-        seed, temperature, top_k, top_p: see `generate`.
     """
-    start = prompt or ("\n" if "\n" in tokenizer.alphabet else tokenizer.alphabet[0])
-    steps = generate(
-        model,
-        tokenizer.encode(start),
-        num_samples=num_samples,
-        seed=seed,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-    )
-    samples: list[list[str]] = [[] for _ in range(num_samples)]
+    rows: list[str] = []  # of one character for each sample
 
     def first_sample() -> Iterator[str]:
         for ids in islice(steps, max_new_chars):
-            for sample, character in zip(samples, tokenizer.decode(ids), strict=True):
-                sample.append(character)
-            yield samples[0][-1]
+            rows.append(tokenizer.decode(ids))
+            yield rows[-1][0]
 
-    first = first_sample()
-    _stream(prompt, until(stop, first), out)
-    if num_samples > 1:
-        for _ in first:  # it may have met its stop; the others need all their characters
+    characters = first_sample()
+    _stream(prompt, until(stop, characters), out)
+    for i in range(1, num_samples):
+        for _ in characters:  # the first may have met its stop; the others need all of theirs
             pass
-    for sample in samples[1:]:
-        _stream("\n" + prompt, until(stop, sample), out)
+        _stream("\n" + prompt, until(stop, [row[i] for row in rows]), out)
+
+
+def start_of(prompt: str, tokenizer: CharTokenizer) -> str:
+    """What the model reads first: the prompt, or a line end where there is none."""
+    return prompt or ("\n" if "\n" in tokenizer.alphabet else tokenizer.alphabet[0])
 
 
 def known_prompt(prompt: str, tokenizer: CharTokenizer, unknown: str) -> str:
