@@ -1,7 +1,7 @@
-"""All writes of state, through a handful of operations: a crash at any of them can be tried.
+"""All writes to disk, through a handful of operations, so that tests can crash at each of them.
 
-A file is either not there, or whole: it is written beside its place, synced, and renamed. The
-system is called through `os` and `shutil` alone, so that a test can put itself in between.
+A file is whole or not there: it is written under another name, synced, and renamed. The system is
+called through `os` and `shutil` alone, which tests replace.
 """
 
 import errno
@@ -19,7 +19,7 @@ Content = bytes | Iterable[bytes]
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the system's errors while writing `path` into the contract's (exit code 5)."""
+    """Inside, turn an OSError into a `Mistake` with exit code 5 that names the path."""
     try:
         yield
     except OSError as problem:
@@ -37,7 +37,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, content: Content) -> None:
-    """Create `path`, which must not be there, with `content`, and wait until the disk has it."""
+    """Create `path`, which must not exist, with `content`, and sync it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         for piece in [content] if isinstance(content, bytes) else content:
@@ -48,18 +48,20 @@ def write_file(path: Path, content: Content) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
+    """os.write until all is written: one call may write less."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def rename(source: Path, target: Path) -> None:
-    """Move `source` to `target`, in place of what may be there, and wait until the disk knows."""
+    """Rename `source` to `target`, replacing it if it exists, and sync their directory."""
     os.replace(source, target)
     sync_directory(target.parent)
 
 
 def sync_directory(path: Path) -> None:
+    """Have the disk hold the names in `path`."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -68,7 +70,7 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directory(path: Path, exist_ok: bool = True) -> None:
-    """Create `path` and what is missing above it, and wait until the disk knows."""
+    """Create `path` and its missing parents, and sync the names."""
     if exist_ok and path.is_dir():
         return
     make_directory(path.parent)
@@ -81,7 +83,7 @@ def make_directory(path: Path, exist_ok: bool = True) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a directory, if it is there; a directory loses its name first."""
+    """Delete a file or directory if it exists; a directory is renamed first, so it goes at once."""
     if path.is_dir() and not path.is_symlink():
         if not path.name.startswith("."):
             hidden = path.with_name(f".{path.name}.old")
@@ -97,19 +99,23 @@ def remove(path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` in place of `path`: a reader sees the old content or the new, whole."""
+    """Write `data` to `path`: a reader sees the whole old content or the whole new one.
+
+    Raises:
+        Mistake: with exit code 5.
+    """
     beside = path.with_name(f".{path.name}.tmp")
     with storage_errors(path):
-        remove(beside)  # a crash may have left it; in a stranger's run it may be a link
+        remove(beside)  # left by a crash; in a foreign run it may be a link
         write_file(beside, data)
         rename(beside, path)
 
 
 def publish_directory(target: Path, files: Mapping[str, Content]) -> None:
-    """Make directory `target` of `files`, whole or not at all; the last file is written last.
+    """Create directory `target` with `files`, whole or not at all, written in their order.
 
     Raises:
-        Mistake: with exit code 5, when the disk is full, say; nothing of `target` is left then.
+        Mistake: with exit code 5; nothing of `target` is left then.
     """
     beside = target.with_name(f".{target.name}.tmp")
     with storage_errors(target):
@@ -127,7 +133,7 @@ def publish_directory(target: Path, files: Mapping[str, Content]) -> None:
 
 
 class Journal:
-    """A file that grows by whole lines; a crash may cut the last one short."""
+    """A file that is appended to by whole lines; a crash may cut the last one short."""
 
     def __init__(self, path: Path):
         self.path, self.descriptor = path, os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -146,7 +152,7 @@ class Journal:
 
 @contextmanager
 def lock(path: Path, wait: bool) -> Iterator[None]:
-    """Hold the lock file `path` until the context or the process ends, however it ends.
+    """Hold the lock file `path` inside, at most until the process ends, however it ends.
 
     Raises:
         Mistake: with exit code 7 if another process holds it and `wait` is false.

@@ -1,6 +1,6 @@
-"""Two functions of the model whose derivative, written by hand, takes fewer passes over memory.
+"""Two functions of the model with hand-written derivatives, which take fewer passes over memory.
 
-On a CPU torch composes both of simple operations and keeps what each one needs for the way back.
+On a CPU, torch composes both of simple operations and keeps what each needs for the backward pass.
 """
 
 from typing import Any
@@ -34,7 +34,9 @@ class _RMSNorm(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         [gradient], (y, scale) = gradients, ctx.saved_tensors
-        along = (gradient * y).mean(dim=-1, keepdim=True)  # what would only make x longer
+        along = (gradient * y).mean(
+            dim=-1, keepdim=True
+        )  # the part along x changes only its length
         return torch.addcmul(gradient, y, along, value=-1).mul_(scale), None
 
 

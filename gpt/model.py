@@ -27,21 +27,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         v: what can I share? (..., T, D)
 
     Returns:
-        out (..., T, D), each row a mixture of the rows of v, and the weights (..., T, T) it is
-        mixed with: rows of non-negative numbers that sum to one.
+        out (..., T, D), each row a weighted mean of the rows of v, and the weights (..., T, T):
+        rows of non-negative numbers that sum to one.
     """
     T, D = q.shape[-2:]
-    scores = (q * D**-0.5) @ k.transpose(-2, -1)  # (..., T, T): how well does my query match a key
+    scores = (q * D**-0.5) @ k.transpose(
+        -2, -1
+    )  # (..., T, T): how well each query matches each key
     future = scores.new_full((T, T), -math.inf).triu(diagonal=1)
-    scores = scores + future  # nobody looks into the future
+    scores = scores + future  # no character attends to a later one
     weights = scores.softmax(dim=-1)
     return weights @ v, weights
 
 
 class Head(nn.Module):
-    """One head of self-attention, as the lecture writes it; slow and clear.
+    """One head of self-attention, as in the lecture: slow and clear.
 
-    `MultiHeadAttention` does the same for all its heads at once, and a test holds the two equal.
+    `MultiHeadAttention` computes all its heads at once; a test holds the two equal.
     """
 
     def __init__(self, n_embd: int, head_size: int):
@@ -66,8 +68,11 @@ class RMSNorm(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Turns each pair of q's or k's dimensions by an angle that grows with the position, so that
-    q.k depends on the distance alone (Su et al. 2021, "RoFormer", section 3.2.2)."""
+    """Rotates each pair of dimensions of q or k by an angle that grows with the position, so that
+    q.k depends on the positions through their distance alone.
+
+    Su et al. 2021, "RoFormer", section 3.2.2.
+    """
 
     cos: Tensor  # (block_size, D)
     sin: Tensor
@@ -81,21 +86,25 @@ class Rotary(nn.Module):
         self.register_buffer("cos", torch.cat([cos, cos], -1), persistent=False)
         self.register_buffer("sin", torch.cat([sin, -sin], -1), persistent=False)
 
-    def forward(self, x: Tensor, start: int = 0) -> Tensor:  # (B, H, T, D)
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """x (..., T, D) rotated as the characters at positions `start` to `start` + T - 1."""
         cos, sin = (table[start : start + x.shape[-2]] for table in (self.cos, self.sin))
         partner = x.roll(x.shape[-1] // 2, dims=-1)  # dimension i is paired with i + D/2
         return (x * cos + partner * sin).type_as(x)
 
 
 def norm(config: ModelConfig) -> nn.Module:
-    """The kind of normalisation that `config` asks for."""
+    """The normalisation that `config` asks for, (..., C) -> (..., C)."""
     if config.norm == "layer":
         return nn.LayerNorm(config.n_embd)
     return RMSNorm() if config.norm == "rms" else nn.Identity()
 
 
 class MultiHeadAttention(nn.Module):
-    """H heads side by side, then a projection back into the residual stream if there is one."""
+    """H heads side by side, then a projection into the residual stream, if there is one.
+
+    QK-norm: Henry et al. 2020, "Query-key normalization for transformers".
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -124,7 +133,7 @@ class MultiHeadAttention(nn.Module):
         q, k, v = self.qkv(x)
         dropout = self.dropout if self.training else 0.0
         if q.dtype == torch.bfloat16 and q.device.type == "cpu" and not dropout:
-            out, _ = attend(q, k, v)  # torch's fused kernel takes two to four times as long there
+            out, _ = attend(q, k, v)  # the fused kernel takes two to four times as long there
         else:
             out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
         out = out.transpose(1, 2).reshape(B, T, C)  # the heads' outputs side by side
@@ -139,9 +148,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class FeedForward(nn.Module):
-    """Each character by itself thinks over what it has gathered: C -> 4 C -> C.
+    """Computes on each character by itself: C -> 4 C -> C.
 
-    Without a residual stream there is no way back into it: C -> C, as on the lecture's way there.
+    Without a residual stream there is no projection: C -> C, as in the early rungs.
     """
 
     def __init__(self, config: ModelConfig):
@@ -175,8 +184,8 @@ class Block(nn.Module):
         attended = self.attention(self.attention_norm(x))
         x = x + attended if self.residual else attended
         if self.has_feed_forward:
-            thought = self.feed_forward(self.feed_forward_norm(x))
-            x = x + thought if self.residual else thought
+            computed = self.feed_forward(self.feed_forward_norm(x))
+            x = x + computed if self.residual else computed
         return x
 
 
@@ -202,7 +211,11 @@ class GPT(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """torch's own first weights, or those of GPT-2 (normal, `init_std`); then the zeros."""
+        """Keep torch's defaults or draw from N(0, init_std); then apply zero_init.
+
+        Zero projections make each block begin as the identity (Zhang et al. 2019, "Fixup
+        initialization").
+        """
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding) and self.config.init_std:
                 nn.init.normal_(module.weight, std=self.config.init_std)
@@ -222,7 +235,7 @@ class GPT(nn.Module):
         return self.read_out(x)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """The first state of the residual stream (B, T, C): which character, and where it stands.
+        """The first state of the residual stream (B, T, C): which character, at which position.
 
         Raises:
             ValueError: if T > block_size.

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 class CharTokenizer:
-    """One id a character, in code-point order.
+    """One id for each character, in code-point order.
 
     >>> CharTokenizer("hello").encode("hole").tolist()
     [1, 3, 2, 0]
@@ -15,7 +15,7 @@ class CharTokenizer:
 
     def __init__(self, alphabet: Iterable[str]):
         self.alphabet = "".join(sorted(set(alphabet)))
-        # id of each code point, one past the last id where there is none; the last place has none
+        # id of each code point; len(points) marks an unknown one, as does the last entry
         points = code_points(self.alphabet)
         width = np.min_scalar_type(len(points))
         self._ids = np.full(int(points.max(initial=0)) + 2, len(points), dtype=width)
@@ -27,11 +27,11 @@ class CharTokenizer:
 
     @property
     def dtype(self) -> npt.DTypeLike:
-        """The narrowest type that holds every id."""
+        """The narrowest integer type that holds every id."""
         return np.min_scalar_type(max(len(self) - 1, 0))
 
     def encode(self, text: str) -> npt.NDArray[np.unsignedinteger]:
-        """ids of `text`, shape (len(text),), of the narrowest type.
+        """ids of `text`, shape (len(text),), dtype `self.dtype`.
 
         Raises:
             UnknownCharacter: at the first character that is not in the alphabet.
@@ -65,5 +65,5 @@ class UnknownCharacter(ValueError):
 
 
 def code_points(text: str) -> npt.NDArray[np.uint32]:
-    """The numbers of the characters in Unicode, shape (len(text),); a view, not to be written."""
+    """The code points of `text`, shape (len(text),); read-only."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")

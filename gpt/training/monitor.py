@@ -1,6 +1,6 @@
-"""All that is shown while training: the progress bar, metrics.jsonl and TensorBoard's board.
+"""What is shown and logged while training: the progress bar, metrics.jsonl, TensorBoard.
 
-Nothing here reaches back into the run: it may be switched off and the weights stay the same.
+Nothing here changes the run: the weights are the same without it.
 """
 
 import json
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 
 
 class Monitor:
-    """Shows one session of a run. Use as a context manager.
+    """Shows and logs one session of a run. Use as a context manager.
 
     Args:
-        step: steps done before this session; what an earlier one logged after it is dropped.
+        run: directory of the run, locked by this process.
+        config: the resolved config.
+        tokenizer: of the corpus, for the samples.
+        step: steps done before this session; what an earlier session logged after it is dropped.
     """
 
     def __init__(self, run: Path, config: Config, tokenizer: CharTokenizer, step: int):
@@ -57,17 +60,23 @@ class Monitor:
             self.board.close()
 
     def say(self, line: str) -> None:
-        """A line on stderr, above the bar."""
+        """Print a line on stderr, above the bar."""
         self.bar.clear()
         print(line, file=sys.stderr, flush=True)
         self.bar.refresh()
 
     def advance(self) -> None:
-        """One more step is done."""
+        """Count one step on the bar."""
         self.bar.update()
 
     def log(self, row: dict[str, Any]) -> None:
-        """Write one logged step: a line of metrics.jsonl, TensorBoard's scalars, the bar."""
+        """Log one step: a line of metrics.jsonl, TensorBoard's scalars, the bar.
+
+        Args:
+            row: step; elapsed_seconds since the process started, summed over sessions; train_loss,
+                the mean since the last row [nats a character]; val_loss, exact, where measured
+                [nats a character]; lr, AdamW's; grad_norm before clipping; chars_per_second.
+        """
         if row.get("val_loss") is not None:
             self.val_loss = row["val_loss"]
             row = row | {"val_bits_per_char": bits(row["val_loss"])}
@@ -84,23 +93,27 @@ class Monitor:
         self.bar.set_postfix_str("  ".join(parts), refresh=False)
 
     def look_inside(self, model: GPT, val_ids: npt.NDArray[np.unsignedinteger], step: int) -> None:
-        """A sample of the model's writing, and what its heads do in the probe text."""
+        """Log a sample, and what the heads do on the probe text; `step` steps are done.
+
+        Args:
+            val_ids: (N,) the validation split, on which muting is measured.
+        """
         if self.board:
             with evaluating(model):
-                self.board.look_inside(model, self._write(model), val_ids, step)
+                self.board.look_inside(model, self._sample(model), val_ids, step)
 
     def finish(self, model: GPT, step: int) -> None:
-        """What is shown of the trained model alone."""
+        """Log the embeddings of the trained model."""
         if self.board:
             self.board.embeddings(model, step)
 
     def sync(self) -> None:
-        """Have the disk hold what was logged, as a checkpoint must not be ahead of its metrics."""
+        """Sync what was logged to disk: a checkpoint must not be ahead of its metrics."""
         self.metrics.sync()
         if self.board:
             self.board.flush()
 
-    def _write(self, model: GPT) -> str:
+    def _sample(self, model: GPT) -> str:
         prompt = self.tokenizer.known(self.config.log.sample_prompt) or self.tokenizer.alphabet[0]
         steps = generate(model, self.tokenizer.encode(prompt), seed=self.config.train.seed)
         return self.tokenizer.decode(
@@ -108,17 +121,16 @@ class Monitor:
         )
 
     def _open_board(self, step: int) -> "Board":
-        from gpt.training.tensorboard import (
-            Board,  # TensorBoard and matplotlib take a while to import
-        )
+        # here, since TensorBoard and matplotlib take a second to import
+        from gpt.training.tensorboard import Board
 
         return Board(self.run, self.config, self.tokenizer, step)
 
 
 def _rows_until(path: Path, step: int) -> bytes:
-    """The lines of metrics.jsonl up to `step`; a resumed run writes the later ones again.
+    """The rows of metrics.jsonl up to `step`; a resumed run logs the later ones again.
 
-    What a crash may have left at its end, half a line or none of ours, is dropped too.
+    Anything else, such as half a line that a crash left, is dropped too.
     """
     kept = []
     for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: losses, samples, and each head's attention as it is learned."""
+"""What TensorBoard shows of a run: losses, samples, and each head's attention during training."""
 
 import io
 from dataclasses import dataclass
@@ -38,7 +38,10 @@ class Board:
     """The event file of one session of a run.
 
     Args:
-        step: steps done before this session; what an earlier one logged after it is not shown.
+        run: directory of the run.
+        config: the resolved config.
+        tokenizer: of the corpus.
+        step: steps done before this session; what an earlier session logged after it is not shown.
     """
 
     run: Path
@@ -47,7 +50,7 @@ class Board:
     step: int
 
     def __post_init__(self) -> None:
-        # what a session that was killed showed of later steps is dropped; of step 0, shown anew
+        # purge what a killed session logged of later steps; step 0 is logged anew
         self.writer = SummaryWriter(str(self.run), purge_step=self.step + 1 if self.step else 0)
         if not self.step:
             for summary in hparams(_flat(self.config), {"loss/val": 0}):
@@ -70,7 +73,12 @@ class Board:
     def look_inside(
         self, model: GPT, sample: str, val_ids: npt.NDArray[np.unsignedinteger], step: int
     ) -> None:
-        """What the model writes, where its heads look in the probe text, and what they are for."""
+        """Log a sample, and for the probe text each head's attention, measures and cost of muting.
+
+        Args:
+            sample: text that the model generated; empty: none is logged.
+            val_ids: (N,) the validation split, on which muting is measured.
+        """
         if sample:
             self.writer.add_text("sample", fenced(sample), step)
         text = self.tokenizer.known(self.config.log.probe)
@@ -86,8 +94,8 @@ class Board:
         self.writer.flush()
 
     def embeddings(self, model: GPT, step: int) -> None:
-        """The characters' and positions' vectors, for the projector."""
-        files.remove(self.run / f"{step:05d}")  # torch writes there; a kill may have come between
+        """Log the token and position embeddings, for the projector."""
+        files.remove(self.run / f"{step:05d}")  # torch writes there; a kill may have left it
         tables = {"characters": embedding_table(model, self.tokenizer)}
         positions = position_embedding_table(model)
         if positions:
@@ -103,7 +111,7 @@ class Board:
             self._add_picture(f"attention/layer {layer + 1}", figure_image(figure), step)
 
     def _add_picture(self, tag: str, pixels: npt.NDArray[np.uint8], step: int) -> None:
-        """What `writer.add_image` does, in a third of the time: it goes through floats."""
+        """Like `writer.add_image`, which takes three times as long: it converts to floats."""
         height, width, colours = pixels.shape
         png = io.BytesIO()
         Image.fromarray(pixels).save(png, "PNG", compress_level=1)
@@ -114,7 +122,7 @@ class Board:
         self.writer._get_file_writer().add_summary(Summary(value=[value]), step)
 
     def _histograms(self, seen: Trace, step: int) -> None:
-        """Lengths of the queries, keys and values, of all heads of a layer together."""
+        """Norms of queries, keys and values, of all heads of a layer together."""
         for layer, traced in enumerate(seen.layers):
             for name, vectors in {"q": traced.q, "k": traced.k, "v": traced.v}.items():
                 self.writer.add_histogram(
@@ -123,7 +131,7 @@ class Board:
 
 
 def fenced(text: str) -> str:
-    """`text` as Markdown that shows it as it is, line breaks and all."""
+    """`text` as a Markdown code block, which keeps its line breaks."""
     return "\n".join(f"    {line}" for line in text.split("\n"))
 
 
