@@ -31,9 +31,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         rows of non-negative numbers that sum to one.
     """
     T, D = q.shape[-2:]
-    scores = (q * D**-0.5) @ k.transpose(
-        -2, -1
-    )  # (..., T, T): how well each query matches each key
+    scores = (q * D**-0.5) @ k.transpose(-2, -1)  # (..., T, T): does a query match a key?
     future = scores.new_full((T, T), -math.inf).triu(diagonal=1)
     scores = scores + future  # no character attends to a later one
     weights = scores.softmax(dim=-1)
