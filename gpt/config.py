@@ -31,43 +31,40 @@ class ModelConfig(Section):
     block_size: Whole = Field(
         64, ge=1, le=2**20, description="characters of context the model sees at once"
     )
-    n_layer: Whole = Field(4, ge=0, le=1000, description="blocks, one behind the other")
+    n_layer: Whole = Field(4, ge=0, le=1000, description="number of blocks")
     n_head: Whole = Field(4, ge=1, le=1000, description="attention heads in a block")
     n_embd: Whole = Field(
         128,
         ge=0,
         le=2**16,
-        description="width of a character's vector; 0: the token table holds the logits (bigram)",
+        description="width of the residual stream; 0: the token table holds the logits (bigram)",
     )
     positions: Literal["none", "learned", "rotary"] = Field(
-        "learned", description="how the model knows where a character stands"
+        "learned", description="how the model knows the position of a character"
     )
     feed_forward: Literal["none", "relu", "gelu", "relu2"] = Field(
         "relu", description="activation of the feed-forward layers; none: no such layers"
     )
-    residual: bool = Field(True, description="x + part(x), each part with a projection back into x")
+    residual: bool = Field(True, description="x + part(x), each part with a projection into x")
     norm: Literal["none", "layer", "rms"] = Field(
         "layer", description="normalisation before each part and at the end"
     )
-    embedding_norm: bool = Field(
-        False, description="normalise once more, right after the embedding"
-    )
+    embedding_norm: bool = Field(False, description="normalise the embedding too")
     qk_norm: bool = Field(
-        False, description="RMS-normalise queries and keys, so that no score can grow without bound"
+        False, description="RMS-normalise queries and keys, which bounds the scores"
     )
-    bias: bool = Field(
-        True, description="biases in projections, feed-forward layers and the head's logits"
-    )
+    bias: bool = Field(True, description="biases in projections, feed-forward layers and lm_head")
     init_std: float = Field(
-        0.0, ge=0, description="standard deviation of the first weights; 0: torch's own choice"
+        0.0, ge=0, description="standard deviation of the initial weights; 0: torch's defaults"
     )
     zero_init: bool = Field(
-        False, description="projections and logits start at zero: each block begins as the identity"
+        False,
+        description="projections and lm_head start at zero: each block begins as the identity",
     )
-    logit_softcap: float = Field(0.0, ge=0, description="squash logits into +-this by tanh; 0: off")
-    dropout: float = Field(
-        0.0, ge=0, lt=1, description="share of activations switched off while training"
+    logit_softcap: float = Field(
+        0.0, ge=0, description="bound the logits to +-this by tanh; 0: off"
     )
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of activations zeroed in training")
 
     @model_validator(mode="after")
     def fits(self) -> Self:
@@ -82,7 +79,7 @@ class ModelConfig(Section):
             )
         if self.positions == "rotary" and self.head_size % 2:
             raise ValueError(
-                f"rotary positions turn pairs, but head_size is {self.head_size}: make it even"
+                f"rotary positions rotate pairs, but head_size is {self.head_size}: make it even"
             )
         if self.positions == "rotary" and self.n_layer * self.block_size * self.head_size > 2**27:
             raise ValueError(
@@ -97,14 +94,14 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    """What is learned from."""
+    """The text that the model is trained on."""
 
     corpus: Literal["shakespeare", "tinyshakespeare"] = Field(
         "shakespeare", description="a named corpus"
     )
     text: str | list[str] | None = Field(
         None,
-        description="your own UTF-8 text instead: a file, or several, read one after the other",
+        description="your own UTF-8 text instead: a file, or several, concatenated in this order",
     )
     val_fraction: float = Field(
         0.1, gt=0, lt=1, description="share of the text, at its end, kept for validation"
@@ -112,7 +109,7 @@ class DataConfig(Section):
 
 
 class TrainConfig(Section):
-    """How it is learned."""
+    """How the model is trained."""
 
     seed: Whole = Field(
         1337,
@@ -123,13 +120,14 @@ class TrainConfig(Section):
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-        description="auto | cpu | cuda | cuda:N | mps; auto: cuda if it is there",
+        description="auto | cpu | cuda | cuda:N | mps; auto: cuda where there is one",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of the forward pass; auto: bf16 where the device is fast at it"
     )
     compile: bool = Field(
-        False, description="torch.compile the training step; falls back to eager with one line"
+        False,
+        description="torch.compile the loss and its gradient; falls back to eager with a message",
     )
     threads: Whole = Field(0, ge=0, le=4096, description="CPU threads; 0: one a core")
     batch_size: Whole = Field(12, ge=1, le=2**20, description="sequences per optimizer step")
@@ -143,12 +141,12 @@ class TrainConfig(Section):
     )
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak learning rate")
     muon_learning_rate: float = Field(0.02, gt=0, description="Muon's peak learning rate")
-    warmup_steps: Whole = Field(0, ge=0, description="steps of linear rise to the peak")
+    warmup_steps: Whole = Field(0, ge=0, description="steps of linear warm-up to the peak")
     decay: Literal["none", "linear", "cosine"] = Field(
-        "linear", description="how the learning rate falls to zero"
+        "linear", description="how the learning rate decays to zero"
     )
     decay_fraction: float = Field(
-        1.0, ge=0, le=1, description="share of max_steps, at the end, in which it falls"
+        1.0, ge=0, le=1, description="share of max_steps, at the end, in which it decays"
     )
     weight_decay: float = Field(
         0.0, ge=0, description="decoupled weight decay of the matrices, times the learning rate"
@@ -174,7 +172,7 @@ class TrainConfig(Section):
 
 
 class LogConfig(Section):
-    """What is shown and kept. Nothing here changes the weights."""
+    """What is logged and kept. Nothing here changes the weights."""
 
     log_every: Whole = Field(10, ge=1, description="steps between lines of metrics.jsonl")
     eval_every: Whole = Field(
@@ -188,18 +186,18 @@ class LogConfig(Section):
     keep: Whole = Field(2, ge=0, description="newest checkpoints kept beside the best; 0: all")
     tensorboard: bool = Field(True, description="write TensorBoard events")
     sample_chars: Whole = Field(
-        200, ge=0, le=10**5, description="characters of the sample written at each evaluation"
+        200, ge=0, le=10**5, description="characters of the sample logged at each evaluation"
     )
-    sample_prompt: str = Field("\n", min_length=1, description="what that sample begins with")
+    sample_prompt: str = Field("\n", min_length=1, description="prompt of that sample")
     probe: str = Field(
         "ROMEO:\nBut soft, what light through yonder window breaks?",
         min_length=1,
-        description="text whose attention is drawn at each evaluation, without unknown characters",
+        description="text whose attention is drawn at each evaluation, less unknown characters",
     )
 
 
 class RunConfig(Section):
-    """Where the run lies."""
+    """Where the run is written."""
 
     dir: str | None = Field(
         None,

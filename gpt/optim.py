@@ -35,6 +35,7 @@ class Optimizer:
         lr: the peak learning rate; see `set_lr`.
     """
 
+    lr_key: str  # of the peak learning rate in TrainConfig
     state_names: tuple[str, ...]  # of the tensors that `step` keeps for each parameter
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float):
@@ -139,6 +140,7 @@ class AdamW(Optimizer):
         betas: decay of the two running means.
     """
 
+    lr_key = "learning_rate"
     state_names = ("step", "exp_avg", "exp_avg_sq")
 
     def __init__(
@@ -181,6 +183,7 @@ class Muon(Optimizer):
         precision: in which an update is orthogonalised.
     """
 
+    lr_key = "muon_learning_rate"
     state_names = ("average",)  # the momentum buffer
 
     def __init__(

@@ -7,20 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from conftest import VERSE
-from hypothesis import given
-from hypothesis import strategies as st
 
 import sample
 import train
 from gpt.command.process import run_command
-from gpt.generation.writer import until
 from gpt.paths import PROJECT
 from gpt.storage.find import load_last
 
@@ -376,30 +373,6 @@ def test_stop_ends_each_sample_by_itself(trained: Path, command: Command) -> Non
     _, stopped, _ = command(sample.main, *argv, "--temperature", "1", "--stop", "e")
     rows = [free[i * (62 + 2) :][:62] for i in range(3)]
     assert stopped == "\n\n".join(row.partition("e")[0] for row in rows) + "\n"
-
-
-@given(st.text("ab", max_size=12), st.text("ab", min_size=1, max_size=4))
-def test_until_is_the_text_before_the_stop(text: str, stop: str) -> None:
-    assert "".join(until(stop, text)) == text.partition(stop)[0]
-    assert "".join(until(None, text)) == text
-
-
-def test_what_is_known_is_not_held_back() -> None:
-    shown = until("stop", iter("st. and more"))
-    assert next(shown) == "s"
-    source: Iterator[str] = iter("abcdefg")
-    assert [*zip(until("xy", source), range(3), strict=False)][-1][0] == "c"
-    assert len([*source]) >= 2  # and no more is read than is needed
-
-
-def test_a_terminal_shows_escapes_and_a_pipe_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpt.generation import writer
-
-    for terminal, expected in ((True, "a\\x1b[2Jb\t\n"), (False, "a\x1b[2Jb\t\n")):
-        out = io.StringIO()
-        monkeypatch.setattr(out, "isatty", lambda terminal=terminal: terminal)
-        writer._stream("a\x1b[2J", iter("b\t"), out)
-        assert out.getvalue() == expected
 
 
 def test_text_is_utf8_wherever_it_is_written(

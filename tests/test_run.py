@@ -12,9 +12,7 @@ from gpt.command.config_file import load_config
 from gpt.config import Config
 from gpt.data.corpus import Corpus
 from gpt.data.tokenizer import CharTokenizer
-from gpt.errors import Exit, Mistake
 from gpt.paths import CONFIGS
-from gpt.training.memory import require_memory
 from gpt.training.run import _warn_of_long_evaluations
 
 
@@ -65,23 +63,3 @@ def test_long_evaluations_are_foreseen_and_the_fix_is_one(
             assert len(fewer.val_ids) > 50_000
             _warn_of_long_evaluations(config, fewer)
             assert not said
-
-
-@pytest.mark.parametrize(
-    ("precision", "dropout", "fits"),
-    [("fp32", 0.0, True), ("bf16", 0.0, False), ("fp32", 0.1, False)],
-)
-def test_the_squares_of_attention_are_counted_where_they_are_kept(
-    monkeypatch: pytest.MonkeyPatch, precision: str, dropout: float, fits: bool
-) -> None:
-    """Only the fused kernel, which fp32 without dropout uses, does without them."""
-    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 10 * 2**18, "SC_PAGE_SIZE": 4096}.get)
-    long = {"train.device": "cpu", "train.precision": precision}
-    long |= {"model.block_size": 8192, "model.dropout": dropout}
-    config = load_config(CONFIGS / "tiny.yaml", long)
-    if fits:
-        require_memory(config, 65)
-    else:
-        with pytest.raises(Mistake, match=r"GiB of 10") as caught:
-            require_memory(config, 65)
-        assert caught.value.exit_code == Exit.USAGE

@@ -17,7 +17,6 @@ from torch import Tensor
 from gpt.command.config_file import overridden
 from gpt.config import Config
 from gpt.data.corpus import Corpus, load_corpus
-from gpt.device import uses_bf16
 from gpt.errors import Exit, Mistake
 from gpt.evaluate import exact_loss
 from gpt.model import GPT
@@ -205,7 +204,7 @@ def test_a_step_is_what_it_should_be(trained: Trained, toy_config: Config) -> No
         torch.testing.assert_close(weight, model.state_dict()[name], atol=1e-5, rtol=1e-4, msg=name)
     assert [row["train_loss"] for row in rows(run)] == pytest.approx(losses, rel=1e-5)
     assert [row["grad_norm"] for row in rows(run)] == pytest.approx(norms, rel=1e-4)
-    assert [row["lr"] for row in rows(run)] == pytest.approx([0.01, 0.005])
+    assert [row["learning_rate"] for row in rows(run)] == pytest.approx([0.01, 0.005])
     assert rows(run)[-1]["val_loss"] == pytest.approx(exact_loss(model, corpus.val_ids), abs=1e-4)
 
 
@@ -438,16 +437,6 @@ def test_bf16_learns_nearly_what_fp32_learns(trained: Trained, optimizer: str) -
     assert losses[1] == losses[2]
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
-
-
-def test_auto_precision_is_a_function_of_the_cpu_and_the_width(
-    toy_config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wide = overridden(toy_config, {"model.n_embd": 128})
-    for able in (False, True):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
-        assert uses_bf16(wide) == able
-        assert not uses_bf16(toy_config)  # too small to gain anything
 
 
 def test_batches_are_in_one_piece(toy_config: Config, toy_corpus: Corpus, tmp_path: Path) -> None:

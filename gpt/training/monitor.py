@@ -75,7 +75,8 @@ class Monitor:
         Args:
             row: step; elapsed_seconds since the process started, summed over sessions; train_loss,
                 the mean since the last row [nats a character]; val_loss, exact, where measured
-                [nats a character]; lr, AdamW's; grad_norm before clipping; chars_per_second.
+                [nats a character]; learning_rate, AdamW's; muon_learning_rate, with Muon;
+                grad_norm before clipping; chars_per_second, trained.
         """
         if row.get("val_loss") is not None:
             self.val_loss = row["val_loss"]

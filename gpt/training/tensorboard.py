@@ -27,7 +27,8 @@ SCALARS = {  # key of metrics.jsonl -> tag
     "train_loss": "loss/train",
     "val_loss": "loss/val",
     "val_bits_per_char": "loss/val_bits_per_char",
-    "lr": "training/learning_rate",
+    "learning_rate": "training/learning_rate",
+    "muon_learning_rate": "training/muon_learning_rate",
     "grad_norm": "training/gradient_norm",
     "chars_per_second": "training/chars_per_second",
 }

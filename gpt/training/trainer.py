@@ -204,7 +204,7 @@ class Trainer:
             "step": progress.step,
             "elapsed_seconds": round(progress.elapsed_seconds, 3),
             "train_loss": float(self.loss_sum) / progress.loss_count,
-            "lr": self.config.train.learning_rate * lr_factor(progress.step - 1, self.config.train),
+            **{optimizer.lr_key: optimizer.lr for optimizer in self.optimizers},
             "grad_norm": float(self.grad_norm),
             "chars_per_second": round(self.chars / self.seconds, 1) if self.seconds else None,
         }
