@@ -169,10 +169,13 @@ def test_functions_and_files_fit_a_reader(path: str) -> None:
             assert length <= LONGEST_FUNCTION, f"{path}: {node.name} has {length} lines"
 
 
+FOR_SPEED = {"gpt/kernels.py", "gpt/generation/decoder.py"}  # the README says: for speed alone
+
+
 def test_what_the_readme_says_to_read_is_short() -> None:
     section = (PROJECT / "README.md").read_text("utf-8").partition("## Read it")[2]
-    paths = dict.fromkeys(re.findall(r"`(gpt/[\w/]+\.py)`", section.partition("\n## ")[0]))
-    assert len(paths) > 8
+    paths = set(re.findall(r"`(gpt/[\w/]+\.py)`", section.partition("\n## ")[0])) - FOR_SPEED
+    assert len(paths) == 9
     lines = sum(len((PROJECT / path).read_text("utf-8").splitlines()) for path in paths)
     assert lines <= 1600, f"{lines} lines in {', '.join(paths)}"
 
