@@ -19,17 +19,14 @@ from typing import Any
 import pytest
 import torch
 
+import sample as sample_command
+import train as train_command
+from gpt import checkpoint, corpus, storage
+from gpt.errors import Exit, Mistake, run_command
+from scripts import torture as torture_command
+from scripts.torture import TEXT, differences, fork, outcome, wait_for
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
-
-import torture as torture_command  # noqa: E402
-from torture import TEXT, differences, fork, outcome, wait_for  # noqa: E402
-
-import sample as sample_command  # noqa: E402
-import train as train_command  # noqa: E402
-from gpt import checkpoint, corpus, storage  # noqa: E402
-from gpt.errors import Exit, Mistake, run_command  # noqa: E402
-
 __all__ = ["differences", "outcome", "sample_command", "torture_command", "train_command"]
 torch.set_num_threads(1)
 

@@ -13,7 +13,7 @@ GPT = PROJECT / "gpt"
 MODULES = {path.stem: ast.parse(path.read_text("utf-8")) for path in sorted(GPT.glob("*.py"))}
 ALL = {
     str(path.relative_to(PROJECT)): ast.parse(path.read_text("utf-8"))
-    for path in [*GPT.rglob("*.py"), *(PROJECT / "scripts").glob("*.py"), *PROJECT.glob("*.py")]
+    for path in [*GPT.rglob("*.py"), *(PROJECT / "scripts").rglob("*.py"), *PROJECT.glob("*.py")]
 }
 
 TIERS = [  # each may import from those above it, and from its own
