@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,41 +29,31 @@ PEERS = {
 COMPILED = ("ours, compiled", "ours, bf16, compiled")
 
 
+@dataclass(eq=False)
 class Bench:
-    """A copy of this program, the peers, and everything that was measured of them.
+    """A copy of this program, the peers, and everything that was measured of them."""
 
-    Args:
-        place: an empty folder for the copy and for all output.
-        rows: names of the rows that are asked for.
-        repeat: turns, each of which measures every contender once.
-        peers: name -> path.
-        text: the training text.
-    """
+    place: Path  # an empty folder, for the copy and all output
+    sizes: Sizes
+    rows: list[str]  # names of those that are asked for
+    repeat: int  # turns; each measures every contender once
+    peers: dict[str, Path]
+    text: str  # that all programs are trained on
+    measured: list[Measured] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    turn: int = 0  # the one that is being measured
 
-    def __init__(
-        self,
-        place: Path,
-        sizes: Sizes,
-        rows: list[str],
-        repeat: int,
-        peers: dict[str, Path],
-        text: str,
-    ):
-        self.place, self.sizes, self.rows = place, sizes, rows
-        self.repeat, self.peers = repeat, peers
-        self.measured: list[Measured] = []
-        self.lines: list[Line] = []
-        self.turn = 0  # the one that is being measured
+    def __post_init__(self) -> None:
         skip = shutil.ignore_patterns("__pycache__")
         for name in ("gpt", "configs"):
-            shutil.copytree(PROJECT / name, place / name, ignore=skip)
+            shutil.copytree(PROJECT / name, self.place / name, ignore=skip)
         for name in ("train.py", "sample.py"):
-            shutil.copy(PROJECT / name, place)
-        compileall.compile_dir(place / "gpt", quiet=1)
-        self.env = os.environ | {"PYTHONPATH": str(place)}
-        self.text, self.chars, self.vocab = place / "text.txt", len(text), len(set(text))
-        self.text.write_text(text, "utf-8", newline="")
-        self.job("corpora.prepare", text=str(self.text))  # or the first training would pay for it
+            shutil.copy(PROJECT / name, self.place)
+        compileall.compile_dir(self.place / "gpt", quiet=1)
+        self.env = os.environ | {"PYTHONPATH": str(self.place)}
+        self.text_file, self.vocab = self.place / "text.txt", len(set(self.text))
+        self.text_file.write_text(self.text, "utf-8", newline="")
+        self.job("corpora.prepare", text=str(self.text_file))  # so that no measured run has to
 
     def left_out(self) -> dict[str, str]:
         """The contenders that cannot take part, each with what would let it."""
@@ -73,24 +64,20 @@ class Bench:
             absent |= dict.fromkeys(COMPILED, "install a C++ compiler")
         return absent
 
-    def ours(self, script: str, *flags: str, watch: bool = False) -> Ended:
-        """Run train.py or sample.py."""
-        return run([sys.executable, script, *flags], self.place, self.env, watch)
+    def python(self, *arguments: str, watch: bool = False) -> Ended:
+        """Run `python ARGUMENTS` in the copy of this program."""
+        return run([sys.executable, *arguments], self.place, self.env, watch)
 
     def train(self, *flags: str, text: Path | None = None, watch: bool = False) -> Numbers:
         """Run train.py, read the run's metrics (`log`), and remove the run."""
         folder = self.place / "run"
-        where = ["--data.text", str(text or self.text), "--run.dir", str(folder)]
+        where = ["--data.text", str(text or self.text_file), "--run.dir", str(folder)]
         try:
-            ended = self.ours("train.py", *flags, *where, "--device", "cpu", watch=watch)
+            ended = self.python("train.py", *flags, *where, "--device", "cpu", watch=watch)
             lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return {"log": [json.loads(line) for line in lines], **ended.numbers}
-
-    def import_torch(self) -> Numbers:
-        """What `import torch` costs every program."""
-        return run([sys.executable, "-c", "import torch"], self.place, self.env).numbers
 
     def job(self, function: str, cwd: Path | None = None, **arguments: Any) -> Numbers:
         """Call MODULE.FUNCTION of this folder in a worker process; the numbers it returns."""

@@ -15,7 +15,11 @@ CONFIG = ("config/train_shakespeare_char.py", "--device=cpu", "--compile=False")
 
 
 def train(bench: Bench, *flags: str) -> Ended:
-    """Run train.py; its checkpoint goes to the bench's folder."""
+    """Run nanoGPT's train.py; the checkpoint goes to the bench's folder.
+
+    Raises:
+        Failure: if its data is not prepared, or if it fails.
+    """
     path, out = bench.peers["nanogpt"], bench.place / "nanogpt-out"
     if not (path / "data/shakespeare_char/train.bin").is_file():
         raise Failure(f"run python data/shakespeare_char/prepare.py in {path} first")
@@ -25,10 +29,10 @@ def train(bench: Bench, *flags: str) -> Ended:
 
 
 def train_and_score(bench: Bench) -> Numbers:
-    """Its README's line for a CPU, then its exact validation loss. Its seed is always the same."""
+    """Train as nanoGPT's README says for a CPU, always with one seed; the exact validation loss."""
     path = bench.peers["nanogpt"]
     val = path / "data/shakespeare_char/val.bin"
-    ours = bench.chars - int(bench.chars * 0.9)  # characters of our validation split
+    ours = len(bench.text) - int(len(bench.text) * 0.9)  # characters of our validation split
     corpus = bench.sizes.corpus
     if corpus and val.is_file() and val.stat().st_size // 2 != ours:
         raise Failure(f"its data is not {corpus}: run its prepare.py")
@@ -41,7 +45,7 @@ def train_and_score(bench: Bench) -> Numbers:
 
 
 def step_speed(bench: Bench, shape: Shape, warmup: int, steps: int) -> Numbers:
-    """Characters per second in fp32, from the time that it prints of each iteration."""
+    """Characters trained per second in fp32, by the times that nanoGPT prints."""
     sizes = [f"--{name}={value}" for name, value in shape._asdict().items()]
     rest = "--dropout=0.0 --dtype=float32 --eval_iters=1 --eval_interval=1000000 --log_interval=1"
     ended = train(bench, *sizes, *rest.split(), f"--max_iters={warmup + steps - 1}")

@@ -77,7 +77,7 @@ def train(bench: Bench) -> None:
     path = str(bench.peers.get("lecture"))
     for shape, steps in bench.sizes.train:
         size: Numbers = {"shape": shape, "warmup": bench.sizes.warmup, "steps": steps}
-        ours = partial(bench.job, "ours.train", text=str(bench.text), **size)
+        ours = partial(bench.job, "ours.train", text=str(bench.text_file), **size)
         peer = partial(bench.job, vocab=bench.vocab, **size)
         contenders: Contenders = {
             "ours": partial(ours, precision="fp32"),
@@ -144,12 +144,12 @@ def startup(bench: Bench) -> None:
     """seconds to the end of --help, of the first training step, to the first sampled character"""
     run = bench.place / "kept"  # to sample from
     few = [*bench.sizes.tiny.split(), "--train.max_steps", "2", "--log.log_every", "1"]
-    where = ["--data.text", str(bench.text), "--run.dir", str(run), "--device", "cpu"]
-    bench.ours("train.py", *few, *where)
+    where = ["--data.text", str(bench.text_file), "--run.dir", str(run), "--device", "cpu"]
+    bench.python("train.py", *few, *where)
     contenders: Contenders = {
-        "import torch": bench.import_torch,
-        "train.py --help": lambda: bench.ours("train.py", "--help").numbers,
-        "sample.py --help": lambda: bench.ours("sample.py", "--help").numbers,
+        "import torch": lambda: bench.python("-c", "import torch").numbers,
+        "train.py --help": lambda: bench.python("train.py", "--help").numbers,
+        "sample.py --help": lambda: bench.python("sample.py", "--help").numbers,
         "first training step": lambda: {"seconds": bench.train(*few)["log"][0]["elapsed_seconds"]},
         "first character": lambda: {"seconds": _seconds_to_first_byte(bench, run)},
     }
@@ -183,7 +183,7 @@ def memory(bench: Bench) -> None:
     contenders: Contenders = {
         "ours": lambda: bench.train(*ours),
         "nanogpt": lambda: nanogpt.train(bench, *theirs).numbers,
-        "import torch": bench.import_torch,
+        "import torch": lambda: bench.python("-c", "import torch").numbers,
     }
     found = bench.measure("memory", "", contenders, {"peak_mb": "MB"})
     bench.compare(found, "peak_mb", {"nanogpt": None, "import torch": None})
@@ -212,7 +212,10 @@ def corpus(bench: Bench) -> None:
         found = bench.measure("corpus", case, contenders, {key: "MB/s"}, goals)
         bench.compare(found, key, {"limit": None})
     write_text(big, sizes.train_mb, accents=True)
-    contenders = {"big text": partial(train_on, big), "small text": partial(train_on, bench.text)}
+    contenders = {
+        "big text": partial(train_on, big),
+        "small text": partial(train_on, bench.text_file),
+    }
     case = f"anonymous memory (RssAnon) at most, preparing and training on {sizes.train_mb:g} MB"
     found = bench.measure("corpus", case, contenders, {"anonymous_mb": "MB"})
     less = found["small text"]
@@ -222,7 +225,7 @@ def corpus(bench: Bench) -> None:
 
 def ngram(bench: Bench) -> None:
     """exact val loss of counted n-grams (Kneser-Ney) on the same split: what a GPT must beat"""
-    job = partial(bench.job, "corpora.count_ngrams", text=str(bench.text))
+    job = partial(bench.job, "corpora.count_ngrams", text=str(bench.text_file))
     contenders: Contenders = {"n-grams": partial(job, most_order=bench.sizes.most_order)}
     bench.measure("ngram", "", contenders, {"val_loss": "nats", "order": "order"})
 
