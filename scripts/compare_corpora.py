@@ -1,26 +1,31 @@
-"""How near one text is to another, line by line: `compare_corpora.py RENDERED REFERENCE`.
+"""Compare two texts line by line, and count the kinds of differences.
 
-`data/README.md` has its numbers from here. The comparison is exact, so it takes time: some 15
+The numbers in `data/README.md` come from here. The comparison is exact, so it takes time: about 15
 seconds for two texts of 40,000 lines.
 """
 
-import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import NamedTuple
 
+from gpt.command.cli import Parser, number
+from gpt.command.process import run_command
+from gpt.errors import Exit, Mistake
+
 
 class Difference(NamedTuple):
-    """Lines of the reference, from line `number` on, and what the rendered text has instead."""
+    """Lines of the reference, from line `line` on, and what the rendered text has instead."""
 
-    number: int
+    line: int
     reference: list[str]
     rendered: list[str]
 
     @property
     def kind(self) -> str:
+        """What the lines differ in."""
         if not self.rendered:
             return "only in the reference"
         if not self.reference:
@@ -33,7 +38,7 @@ class Difference(NamedTuple):
 
 
 def compare(rendered: Sequence[str], reference: Sequence[str]) -> tuple[int, list[Difference]]:
-    """How many lines of the reference are kept, in order, and every difference."""
+    """The number of lines that the texts share in the same order, and every difference."""
     matcher = SequenceMatcher(None, reference, rendered, autojunk=False)
     kept = sum(block.size for block in matcher.get_matching_blocks())
     differences = [
@@ -62,17 +67,29 @@ def _print_kinds(differences: list[Difference], examples: int) -> None:
         new = sum(len(difference.rendered) for difference in found)
         print(f"\n{kind}: {len(found)} in all ({lost} lines of the reference, {new} rendered)")
         for difference in found[:examples]:
-            print(f"  line {difference.number}: {difference.reference} -> {difference.rendered}")
+            print(f"  line {difference.line}: {difference.reference} -> {difference.rendered}")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="How near one text is to another.")
-    parser.add_argument("rendered", type=Path)
-    parser.add_argument("reference", type=Path)
-    parser.add_argument("--examples", type=int, default=5, help="shown of each kind of difference")
-    args = parser.parse_args(argv)
-    rendered = args.rendered.read_text(encoding="utf-8")
-    reference = args.reference.read_text(encoding="utf-8")
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError as problem:
+        what = f"cannot read {path}: {problem.strerror}"
+        raise Mistake(Exit.CORPUS, what, "give the path of a text") from None
+    except UnicodeDecodeError as problem:
+        what = f"{path} is not UTF-8: byte {problem.start} is 0x{problem.object[problem.start]:02x}"
+        raise Mistake(Exit.CORPUS, what, "save the text as UTF-8") from None
+
+
+def main(argv: list[str]) -> int:
+    """Print sizes, alphabets, the share of lines kept, and each kind of difference."""
+    parser = Parser(prog="scripts/compare_corpora.py", description=__doc__)
+    add = parser.add_argument
+    add("rendered", type=Path, help="the text that is judged")
+    add("reference", type=Path, help="the text that it should equal")
+    add("--examples", type=number(int, 0), default=5, metavar="N", help="of each kind [5]")
+    args = parser.parse_all(argv)
+    rendered, reference = _read(args.rendered), _read(args.reference)
 
     print(_describe("rendered", rendered))
     print(_describe("reference", reference))
@@ -83,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     share = kept / max(len(lines), 1)
     print(f"lines kept in order: {kept:,} of {len(lines):,} ({share:.2%})")
     _print_kinds(differences, args.examples)
+    return Exit.DONE
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

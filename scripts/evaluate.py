@@ -1,4 +1,4 @@
-"""The exact loss of a run's best checkpoint over the whole validation split of its corpus."""
+"""Print the exact loss of a checkpoint over the whole validation split of its corpus."""
 
 import json
 import sys
@@ -9,15 +9,16 @@ from gpt.errors import Exit, say
 
 
 def main(argv: list[str]) -> int:
-    """Print the loss; the validation split is scored once, in windows that do not overlap."""
+    """Print the loss in nats and bits per character; each character is scored once."""
     parser = Parser(prog="scripts/evaluate.py", description=__doc__)
     parser.add_argument("run", nargs="?", help="a run or a checkpoint [the newest run's best]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_all(argv)
 
+    # imports of torch, which --help does not need
     from gpt.data.corpus import load_corpus
     from gpt.evaluate import bits, exact_loss
-    from gpt.storage.find import find_checkpoint  # torch is imported only once it is needed
+    from gpt.storage.find import find_checkpoint
     from gpt.training.run import require_same_alphabet
 
     checkpoint = find_checkpoint(args.run, say)

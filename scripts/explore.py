@@ -1,4 +1,4 @@
-"""Write the interactive attention page of a run: one HTML file, to be opened in a browser.
+"""Write the interactive attention page of a run: one HTML file for a browser.
 
 python scripts/explore.py runs/mine --text "To be, or not to be" --out attention.html
 """
@@ -13,17 +13,18 @@ from gpt.files import replace_file
 
 
 def main(argv: list[str]) -> int:
+    """Write the page to --out."""
     parser = Parser(prog="scripts/explore.py", description=__doc__.split("\n")[0])
     parser.add_argument(
         "run", nargs="?", help="a run, for its best checkpoint, or a checkpoint [the newest run]"
     )
-    parser.add_argument("--text", help="what the page opens with [the run's log.probe]")
+    parser.add_argument("--text", help="the text that the page opens with [the run's log.probe]")
     parser.add_argument(
         "--out", type=Path, default=Path("attention.html"), help="the file to write [%(default)s]"
     )
     args = parser.parse_all(argv)
 
-    from gpt.explorer import export  # late: --help needs no torch
+    from gpt.explorer import export  # imports torch, which --help does not need
 
     page = export.html(export.find_exhibit(args.run, args.text, say)).encode()
     replace_file(args.out, page)

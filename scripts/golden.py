@@ -3,11 +3,11 @@
 python scripts/golden.py record before.json     # at the old commit
 python scripts/golden.py compare before.json    # at the new one
 
-The record holds, for debug.yaml, tiny.yaml and each rung of the ladder after 40 steps: SHA-256 of
-weights and optimizer state, the metrics without clocks, TensorBoard's scalars and a sampled text;
-and what the attention page of tiny.yaml is told. Bytes depend on processor, torch and threads, so
-compare on the machine that recorded. Only the commands and files that users see are used: the
-script runs unchanged on both sides of a refactoring.
+debug.yaml, tiny.yaml and each rung of the ladder are trained for 40 steps. The record holds SHA-256
+of weights and optimizer state, the metrics without clocks, TensorBoard's scalars and a sampled
+text; for tiny.yaml also SHA-256 of the attention page's data. Bytes depend on processor, torch and
+threads: compare on the machine that recorded. This script uses the commands and files of users, and
+imports nothing of `gpt`, so that it runs unchanged on both sides of a refactoring.
 """
 
 import hashlib
@@ -35,11 +35,17 @@ CONFIGS = [
 
 
 def main(argv: list[str]) -> int:
-    """Write the record, or print what differs from it; exit with 0 if nothing does."""
+    """Write the record, or print what differs from it; the exit code is 1 if anything does."""
+    if "--help" in argv or "-h" in argv:
+        print(__doc__)
+        return 0
     if len(argv) != 2 or argv[0] not in ("record", "compare"):
-        print(__doc__, file=sys.stderr)
-        return 2
+        return mistake("expected `record FILE` or `compare FILE`", "see scripts/golden.py --help")
     file = Path(argv[1])
+    if argv[0] == "compare" and not file.is_file():
+        return mistake(f"no record {file}", "make it at the old commit: scripts/golden.py record")
+    if argv[0] == "record" and not file.absolute().parent.is_dir():
+        return mistake(f"{file}: no such folder", "make it first")
     before = json.loads(file.read_text("utf-8")) if argv[0] == "compare" else {}
     with tempfile.TemporaryDirectory() as folder:
         now = {path.stem: of_config(path, Path(folder) / path.stem) for path in CONFIGS}
@@ -54,8 +60,14 @@ def main(argv: list[str]) -> int:
     return 1 if wrong else 0
 
 
+def mistake(what: str, fix: str) -> int:
+    """Report a user's mistake as the project's other commands do; the exit code."""
+    print(f"error: {what}\nfix: {fix}", file=sys.stderr)
+    return 2
+
+
 def of_config(config: Path, run: Path) -> dict[str, Any]:
-    """Train a config for 40 steps into `run`; everything about it that must stay the same."""
+    """Train a config for 40 steps into `run`; what must stay the same of it."""
     print(config.stem, file=sys.stderr)
     command("train.py", "--config", str(config), "--run.dir", str(run), *DEVICE, *TRAIN,
             *SMALLER.get(config.stem, []))  # fmt: skip
@@ -71,7 +83,7 @@ def of_config(config: Path, run: Path) -> dict[str, Any]:
 
 
 def page_data(run: Path) -> dict[str, str]:
-    """Digest of each thing that the attention page is told; source lines, which move, left out."""
+    """SHA-256 of each part of the attention page's data, without `lines`: source lines move."""
     out = run / "page.html"
     command("scripts/explore.py", str(run), "--out", str(out))
     found = re.search(
@@ -83,7 +95,7 @@ def page_data(run: Path) -> dict[str, str]:
 
 
 def scalars(run: Path) -> dict[str, list[list[float]]]:
-    """TensorBoard's scalars of a run: [step, value] by tag, clocks left out."""
+    """TensorBoard's scalars of a run without clocks: tag -> [step, value] pairs."""
     from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
         EventAccumulator,
     )
@@ -95,7 +107,11 @@ def scalars(run: Path) -> dict[str, list[list[float]]]:
 
 
 def command(script: str, *arguments: str) -> str:
-    """What `python SCRIPT ARGUMENTS` prints on stdout; it must end with 0."""
+    """What `python SCRIPT ARGUMENTS` prints on stdout.
+
+    Raises:
+        SystemExit: if the script fails, with what it printed on stderr.
+    """
     done = subprocess.run(
         [sys.executable, str(PROJECT / script), *arguments],
         capture_output=True, text=True, encoding="utf-8", check=False,
@@ -106,11 +122,12 @@ def command(script: str, *arguments: str) -> str:
 
 
 def digest(data: bytes) -> str:
+    """SHA-256 in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def differences(place: str, before: Any, now: Any) -> Iterator[str]:
-    """A line for each value that is not as it was."""
+    """A line for each value that has changed; `place` is the path to it."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted(before.keys() | now.keys()):
             yield from differences(f"{place}/{key}", before.get(key), now.get(key))

@@ -1,4 +1,4 @@
-"""Fetch and prepare a corpus ahead of training; `train.py` does it by itself when it must."""
+"""Fetch and prepare a corpus; train.py does the same by itself if it is not prepared yet."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from gpt.errors import Exit, Mistake, say
 
 
 def main(argv: list[str]) -> int:
-    """Prepare a named corpus or a text of one's own, and say where it lies."""
+    """Prepare a named corpus or a user's text, and print its size."""
     parser = Parser(prog="scripts/prepare_data.py", description=__doc__)
     add = parser.add_argument
     add("name", help="shakespeare, tinyshakespeare, or the path of a UTF-8 text")

@@ -2,15 +2,17 @@
 
 python scripts/torture.py --kills 300 --seed 1
 
-Children are forked from a process that has torch loaded already, so that a session takes a tenth
-of a second and a kill falls anywhere in it: while starting, loading, training, saving. With --real
-each session is a fresh `python train.py`. SIGKILL cannot be caught, so both die alike.
+The sessions are forked from a process that has loaded torch. So each takes a tenth of a second, and
+a kill falls anywhere in it: while it starts, loads, trains or saves. With --real each session is a
+fresh `python train.py`. SIGKILL cannot be caught, so both die alike.
 """
 
-import argparse
+import contextlib
+import io
 import json
 import os
 import random
+import runpy
 import shutil
 import signal
 import subprocess
@@ -18,14 +20,18 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from gpt.command.cli import Parser, number
+from gpt.command.process import run_command
+from gpt.errors import Exit
+from gpt.paths import PROJECT
 
+TRAIN = PROJECT / "train.py"
 CLOCKS = ("elapsed_seconds", "chars_per_second")  # all that may differ
 TEXT = "ROMEO:\nBut soft, what light through yonder window breaks?\n\nJULIET:\nAy me!\n\n" * 12
 CONFIG = """\
@@ -37,7 +43,7 @@ log: {log_every: 1, eval_every: 5, save_every: 3, keep: 2, tensorboard: false}
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All that a finished run leaves and that its kills must not change."""
+    """What a finished run leaves on disk without its clocks; kills must not change it."""
     paths = sorted((run / "checkpoints").glob("step-*"))
     left: dict[str, Any] = {"checkpoints": [path.name for path in paths]}
     for path in paths:
@@ -57,7 +63,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def differences(run: Path, undisturbed: dict[str, Any]) -> list[str]:
-    """The parts of `outcome` in which a run is not as the undisturbed one."""
+    """Names of the parts of `outcome` in which a run differs from the undisturbed one."""
     found = outcome(run)
     return sorted(
         key for key in found.keys() | undisturbed.keys() if found.get(key) != undisturbed.get(key)
@@ -82,7 +88,7 @@ def fork(work: Callable[[], int], output: Path) -> int:
     try:
         from tqdm import tqdm
 
-        tqdm.set_lock(threading.RLock())  # its own is shared by forks, and may die held
+        tqdm.set_lock(threading.RLock())  # forks share its own lock, and may die while they hold it
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
@@ -92,63 +98,58 @@ def fork(work: Callable[[], int], output: Path) -> int:
     except SystemExit as end:
         code = end.code
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         os._exit(code if isinstance(code, int) else 1)
 
 
 def wait_for(child: int) -> int:
-    """The child's exit code; minus the signal's number if one ended it."""
+    """The child's exit code, or minus the number of the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _forked(argv: Sequence[str], folder: Path) -> int:
-    from gpt import paths
-    from gpt.command.process import run_command
-    from train import main as train
+    """Start train.py's `main` in a child; its process id."""
+    main = runpy.run_path(str(TRAIN))["main"]
+    sys.argv = [str(TRAIN), *argv]
+    return fork(lambda: run_command(main), folder / "output.txt")
 
-    paths.DATA = folder / "data"
-    sys.argv = ["train.py", *argv]
-    return fork(lambda: run_command(train), folder / "output.txt")
+
+def _real(argv: Sequence[str], folder: Path) -> int:
+    """Start `python train.py`; its process id."""
+    with (folder / "output.txt").open("ab") as output:
+        command = [sys.executable, str(TRAIN), *argv]
+        return subprocess.Popen(command, stdout=output, stderr=output).pid
 
 
 def warm_up(folder: Path) -> None:
-    """One training in this process, so that children find all loaded that torch loads late."""
-    import contextlib
-    import io
-
-    from gpt import paths
-    from train import main as train
-
-    paths.DATA = folder / "data"
+    """Train once in this process, so that its children find loaded what torch loads late."""
     (folder / "text.txt").write_text(TEXT)
     (folder / "toy.yaml").write_text(CONFIG % (folder / "text.txt"))
     argv = ["--config", str(folder / "toy.yaml"), "--train.max_steps", "2"]
     with contextlib.redirect_stderr(io.StringIO()):
-        train([*argv, "--run.dir", str(folder / "warm")])
-
-
-def _real(argv: Sequence[str], folder: Path) -> int:
-    with (folder / "output.txt").open("ab") as output:
-        command = [sys.executable, str(ROOT / "train.py"), *argv]
-        return subprocess.Popen(command, stdout=output, stderr=output).pid
+        runpy.run_path(str(TRAIN))["main"]([*argv, "--run.dir", str(folder / "warm")])
 
 
 # --- the torture -------------------------------------------------------------------------------
 
 
 def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, list[str]]:
-    """Kill `kills` times, over as many runs as it takes. Returns runs, landed kills, differences.
+    """Kill sessions until `kills` kills have landed, over as many runs as it takes.
 
-    A kill that comes after a session's end does not count.
+    A kill after the end of its session does not count.
+
+    Returns:
+        The number of runs, the number of kills that landed, and all differences.
     """
+    from gpt import paths  # --help needs no numpy
+
+    paths.DATA = folder / "data"
     start, chance = (_real if real else _forked), random.Random(seed)
     warm_up(folder)
     fresh = ["--config", str(folder / "toy.yaml"), "--run.dir"]
     run, length = folder / "run", float("inf")
-    for _ in range(3):  # the quickest, lest most kills come too late
+    for _ in range(3):  # the shortest counts, or most kills would come too late
         shutil.rmtree(run, ignore_errors=True)
         began = time.perf_counter()
         assert wait_for(start([*fresh, str(run)], folder)) == 0, (folder / "output.txt").read_text()
@@ -175,13 +176,14 @@ def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, 
 
 
 def main(argv: list[str]) -> int:
-    """Print one line: kills, seed, differences; exit with 0 if there are none."""
-    parser = argparse.ArgumentParser(prog="torture.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=300, help="SIGKILLs that must land [300]")
-    parser.add_argument("--seed", type=int, default=1, help="of the instants [1]")
-    parser.add_argument("--real", action="store_true", help="kill `python train.py`, not a fork")
-    args = parser.parse_args(argv)
-    memory = Path("/dev/shm")  # a kill is a kill there as well, and nothing waits for a disk
+    """Print one line: kills, seed, differences. The exit code is 0 if there are none, else 1."""
+    parser = Parser(prog="scripts/torture.py", description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--kills", type=number(int, 0), default=300, help="SIGKILLs that must land [300]")
+    add("--seed", type=int, default=1, help="of the instants [1]")
+    add("--real", action="store_true", help="kill `python train.py` instead of forks")
+    args = parser.parse_all(argv)
+    memory = Path("/dev/shm")  # a kill works there as well, and no session waits for a disk
     folder = Path(tempfile.mkdtemp(prefix="torture-", dir=memory if memory.is_dir() else None))
     began = time.perf_counter()
     runs, kills, wrong = torture(args.kills, args.seed, args.real, folder)
@@ -194,8 +196,8 @@ def main(argv: list[str]) -> int:
     )
     if not wrong:
         shutil.rmtree(folder)
-    return 1 if wrong else 0
+    return Exit.BUG if wrong else Exit.DONE
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command(main))

@@ -1,4 +1,4 @@
-"""Stand-ins for the programs that bench.py runs beside ours: what it uses of them, no more."""
+"""Stand-ins for the programs that the benchmark runs beside ours: what it uses of them, no more."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class GPT(torch.nn.Module):
 FLAGS = """
 import sys
 from pathlib import Path
-assert "bench_workers.py" not in sys.argv[0]
+assert "worker.py" not in sys.argv[0]
 flags = dict(flag[2:].split("=") for flag in sys.argv[1:] if flag.startswith("--"))
 """
 # an iteration takes one millisecond more than the one before it

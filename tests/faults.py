@@ -19,20 +19,17 @@ from typing import Any
 import pytest
 import torch
 
+import sample as sample_command
+import train as train_command
+from gpt import files, paths
+from gpt.command.process import run_command
+from gpt.errors import Exit, Mistake
+from gpt.storage.checkpoint import load_checkpoint
+from gpt.storage.run_directory import checkpoints_of
+from scripts import torture as torture_command
+from scripts.torture import TEXT, differences, fork, outcome, wait_for
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
-
-import torture as torture_command  # noqa: E402
-from torture import TEXT, differences, fork, outcome, wait_for  # noqa: E402
-
-import sample as sample_command  # noqa: E402
-import train as train_command  # noqa: E402
-from gpt import files, paths  # noqa: E402
-from gpt.command.process import run_command  # noqa: E402
-from gpt.errors import Exit, Mistake  # noqa: E402
-from gpt.storage.checkpoint import load_checkpoint  # noqa: E402
-from gpt.storage.run_directory import checkpoints_of  # noqa: E402
-
 __all__ = ["differences", "outcome", "sample_command", "torture_command", "train_command"]
 torch.set_num_threads(1)
 

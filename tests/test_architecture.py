@@ -118,14 +118,11 @@ def job_of(path: Path) -> Path:
     return SCRIPTS / path.relative_to(SCRIPTS).parts[0]
 
 
-SHARED = {"ngram"}  # a model of its own, which more than one job is measured against
-
-
 @pytest.mark.parametrize("path", [path for path in PRODUCT if path.startswith("scripts/")])
 def test_scripts_do_not_import_each_other(path: str) -> None:
     jobs = {p.stem: job_of(p) for p in SCRIPTS.rglob("*.py")}
     commands = {Path(name).stem for name in COMMANDS}
-    for name in {name.split(".")[0] for name in imports(PRODUCT[path])} - SHARED:
+    for name in {name.split(".")[0] for name in imports(PRODUCT[path])}:
         assert name not in commands, f"{path} imports {name}.py"
         assert jobs.get(name, job_of(PROJECT / path)) == job_of(PROJECT / path), f"{path}: {name}"
 
@@ -138,7 +135,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     for path, tree in PRODUCT.items():
         if path.startswith("scripts/bench/"):  # its peers are no dependencies
             continue
-        unknown = {name.split(".")[0] for name in imports(tree)} - known - SHARED
+        unknown = {name.split(".")[0] for name in imports(tree)} - known
         assert not unknown, f"{path} imports {sorted(unknown)}: add it to pyproject.toml"
 
 

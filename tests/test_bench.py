@@ -3,20 +3,27 @@
 import json
 import math
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import bench
-import bench_runs
-import bench_workers
+import harness
+import nanogpt
+import peers
+import processes
 import pytest
 import torch
 from bench_peers import make_lecture, make_nanogpt
-from bench_report import Goal, Measured, amount, plot, printed, ratio, shown
-from bench_runs import Bench, Ended, Failure, made_up, run, write_text
-from bench_workers import Shape, products, step_flops
+from harness import Bench
+from limits import products, step_flops
+from plot import plot
+from processes import Ended, Failure, run
+from report import Goal, Measured, amount, printed, ratio, shown
+from rows import ROWS
+from sizes import SMOKE, Shape
+from texts import made_up, write_text
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,6 +31,9 @@ from gpt.config import ModelConfig
 from gpt.errors import Exit, Mistake
 from gpt.model import GPT
 from gpt.paths import PROJECT
+
+FOLDER = PROJECT / "scripts" / "bench"
+main = runpy.run_path(str(FOLDER / "__main__.py"))["main"]
 
 
 def measured(who: str, *seconds: float) -> Measured:
@@ -135,9 +145,11 @@ def test_a_process_is_measured(tmp_path: Path) -> None:
     code = "import time; x = b'1' * 10**8; print('out'); time.sleep(0.3)"
     ended = python(code, tmp_path, watch=True)
     assert ended.stdout == "out\n"
-    assert ended.seconds > 0.3
-    assert 100 < ended.anonymous_mb < 200
-    assert ended.peak_mb > 100  # more here, as a process begins as a copy of this large one
+    assert ended.numbers["seconds"] > 0.3
+    assert 100 < ended.numbers["anonymous_mb"] < 200
+    assert (
+        ended.numbers["peak_mb"] > 100
+    )  # more here, as a process begins as a copy of this large one
 
 
 def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
@@ -155,7 +167,7 @@ def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
 def test_memory_that_the_system_does_not_tell_is_no_memory_of_zero(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench_runs, "_anonymous_mb", lambda _: 0.0)
+    monkeypatch.setattr(processes, "_anonymous_mb", lambda _: 0.0)
     with pytest.raises(Failure, match="does not tell RssAnon"):
         python("", tmp_path, watch=True)
 
@@ -164,10 +176,10 @@ def test_memory_that_the_system_does_not_tell_is_no_memory_of_zero(
 def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench that started nothing."""
     monkeypatch.setattr(Bench, "job", lambda *_, **__: {})
-    monkeypatch.setattr(bench_runs.compileall, "compile_dir", lambda *_, **__: None)
+    monkeypatch.setattr(harness.compileall, "compile_dir", lambda *_, **__: None)
     place = tmp_path / "place"
     place.mkdir()
-    return Bench(place, ["train"], 4, {}, "a text")
+    return Bench(place, SMOKE, ["train"], 4, {}, "a text")
 
 
 def test_each_turn_begins_with_another_one(quiet: Bench) -> None:
@@ -199,7 +211,7 @@ def test_a_peer_that_is_not_given_is_left_out(quiet: Bench) -> None:
 def test_nanogpt_without_its_data(quiet: Bench, tmp_path: Path) -> None:
     quiet.peers["nanogpt"] = tmp_path
     with pytest.raises(Failure, match=r"run python data/shakespeare_char/prepare.py in .* first"):
-        quiet.nanogpt()
+        nanogpt.train(quiet)
 
 
 def test_nanogpt_s_checkpoint_is_scored_by_ours(
@@ -211,14 +223,14 @@ def test_nanogpt_s_checkpoint_is_scored_by_ours(
     """
     peer = make_nanogpt(tmp_path)
     quiet.peers["nanogpt"] = peer
-    found = bench._nanogpt_steps(quiet, Shape(1, 1, 4, 8, 2), warmup=2, steps=3)
+    found = nanogpt.step_speed(quiet, Shape(1, 1, 4, 8, 2), warmup=2, steps=3)
     assert found["steps"] == [0.003, 0.004, 0.005]
     assert found["chars_per_second"] == pytest.approx(8 * 2 / 0.004)
     monkeypatch.chdir(peer)
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.syspath_prepend(str(peer))
     monkeypatch.delitem(sys.modules, "model", raising=False)
-    scored = bench_workers.score_nanogpt(str(peer), str(quiet.place / "nanogpt-out"))
+    scored = peers.score_nanogpt(str(peer), str(quiet.place / "nanogpt-out"))
     monkeypatch.delitem(sys.modules, "model")
     assert scored == {"val_loss": pytest.approx(math.log(5)), "val_characters": 101}
 
@@ -239,7 +251,7 @@ def test_nanogpt_s_checkpoint_is_scored_by_ours(
 )
 def test_mistakes_are_named_before_anything_starts(argv: list[str], what: str) -> None:
     with pytest.raises(Mistake) as caught:
-        bench.main(argv)
+        main(argv)
     assert what in caught.value.what
     assert caught.value.exit_code == Exit.USAGE
 
@@ -251,13 +263,13 @@ def test_what_breaks_is_told_in_a_line_and_the_rest_goes_on(
     def breaks() -> Any:
         raise Failure("bad luck")
 
-    def row(bench: Bench, _: object) -> None:
+    def row(bench: Bench) -> None:
         bench.measure("train", "", {"limit": lambda: {"x": 7}, who: breaks}, {"x": "s"})
 
     monkeypatch.setattr(Bench, "job", lambda *_, **__: {})
     monkeypatch.setattr(Bench, "left_out", lambda _: {})
-    monkeypatch.setitem(bench.ROWS, "train", row)
-    assert bench.main(["--smoke", "train"]) == code
+    monkeypatch.setitem(ROWS, "train", row)
+    assert main(["--smoke", "train"]) == code
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["limit", "7", "s", "7", "–", "7"] in lines
     assert [who, "failed:", "bad", "luck"] in lines
@@ -267,7 +279,7 @@ HERE = os.environ | {"PYTHONPATH": str(PROJECT)}  # this checkout, whichever is 
 
 
 def call(*argv: str) -> tuple[int, str]:
-    command = [sys.executable, str(PROJECT / "scripts" / "bench.py"), "--smoke", *argv]
+    command = [sys.executable, str(FOLDER), "--smoke", *argv]
     done = subprocess.run(
         command, env=HERE, capture_output=True, text=True, check=False, timeout=600
     )
@@ -279,9 +291,9 @@ def files_of(folder: Path) -> set[Path]:
 
 
 def test_help_lists_the_rows_with_a_line_each() -> None:
-    command = [sys.executable, str(PROJECT / "scripts" / "bench.py"), "--help"]
+    command = [sys.executable, str(FOLDER), "--help"]
     text = subprocess.run(command, env=HERE, capture_output=True, text=True, check=True).stdout
-    for name, row in bench.ROWS.items():
+    for name, row in ROWS.items():
         assert f"  {name:<20} {row.__doc__}\n" in text
 
 
@@ -324,7 +336,7 @@ def test_every_row_beside_every_peer(tmp_path: Path) -> None:
     assert files_of(PROJECT) == before
     found = json.loads(json_file.read_text())
     assert not [one for one in found["measured"] if one["error"]]
-    assert {one["row"] for one in found["measured"]} >= bench.ROWS.keys()
+    assert {one["row"] for one in found["measured"]} >= ROWS.keys()
     assert {len(one["runs"]) for one in found["measured"]} == {1}
     steps = [
         one["runs"] for one in found["measured"] if (one["row"], one["who"]) == ("train", "nanogpt")

@@ -355,7 +355,7 @@ def test_a_strangers_checkpoint_is_small_however_large_it_says_it_is(path: Path)
         tracemalloc.stop()
 
 
-# --- the format stays readable -----------------------------------------------------------------
+# --- the format stays readable -------------------------------------------------------------
 
 
 def test_a_checkpoint_of_format_1_always_loads() -> None:

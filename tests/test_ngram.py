@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from scripts.ngram import best_order, loss, probabilities
+from ngram import best_order, loss, probabilities
 
 
 def ids(text: str) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""A character n-gram model, counted and not trained: what a GPT must beat on the same split.
+"""A character n-gram model: a baseline that a GPT must beat on the same split.
 
-Interpolated Kneser-Ney with one discount an order (Chen & Goodman 1999, "An empirical study of
-smoothing techniques", section 2.7): a character's share among those that followed the same
-history, less a discount, whose sum goes to the model of the history without its oldest character.
-Shorter histories do not count how often a character came, but after how many different characters.
+It is counted and not trained: interpolated Kneser-Ney smoothing with one discount per order (Chen &
+Goodman 1999, "An empirical study of smoothing techniques", section 2.7). A character's probability
+is its discounted share of the characters that followed the same history. The discounts' sum is
+distributed by the model of the next lower order, whose history lacks the oldest character. Below
+the highest order a character counts once for each different character before its n-gram.
 """
 
 import numpy as np
@@ -14,21 +15,22 @@ Floats = npt.NDArray[np.float64]
 
 
 def probabilities(train: Ids, text: Ids, order: int, vocab_size: int) -> Floats:
-    """How probable each character of `text` (N,) is after those before it, at most order - 1.
+    """The probability of each character of `text`, given the order - 1 characters before it.
 
     Args:
-        train: (M,) ids below `vocab_size` that are counted.
+        train: (M,) ids below `vocab_size`, whose n-grams are counted.
+        text: (N,) ids below `vocab_size`.
         order: characters in the longest n-gram, at least 1.
 
     Returns:
         (N,) probabilities, none of them zero. After any history those of all characters sum to 1.
     """
-    both = np.concatenate([train, [vocab_size], text])  # no n-gram with the border was counted
+    both = np.concatenate([train, [vocab_size], text])  # `train` has no n-gram with the border
     grams = _grams(both, order, vocab_size + 1)
     chances = np.full(len(text), 1 / vocab_size)
     for n in range(1, order + 1):
-        counted = np.arange(n - 1, len(train))  # ends of the n-grams that are counted: all of them
-        if n < order:  # or each once for every different character before it
+        counted = np.arange(n - 1, len(train))  # where the counted n-grams end: everywhere
+        if n < order:  # or once for each different character before the n-gram
             _, first = np.unique(grams[n + 1][n : len(train)], return_index=True)
             counted = first + n
         ends = np.arange(len(train) + 1, len(both))
@@ -37,9 +39,9 @@ def probabilities(train: Ids, text: Ids, order: int, vocab_size: int) -> Floats:
 
 
 def _grams(both: Ids, order: int, symbols: int) -> list[Ids]:
-    """For n from 0 to `order`: at each place the number of the n-gram that ends there.
+    """For n from 0 to `order`: the number of the n-gram that ends at each position.
 
-    Equal n-grams have equal numbers; those of the first n - 1 places mean nothing.
+    Equal n-grams have equal numbers. The numbers at the first n - 1 positions mean nothing.
     """
     grams = [np.zeros(len(both), dtype=np.int64)]
     for _ in range(order):
@@ -49,8 +51,8 @@ def _grams(both: Ids, order: int, symbols: int) -> list[Ids]:
 
 
 def _interpolated(grams: Ids, shorter: Ids, counted: Ids, ends: Ids, chances: Floats) -> Floats:
-    """The chances at `ends`, given those of the model one character shorter."""
-    history = np.concatenate([[0], shorter[:-1]])  # the history's number at each place
+    """The probabilities at `ends`, given those of the next lower order, `chances`."""
+    history = np.concatenate([[0], shorter[:-1]])  # the history's number at each position
     count = np.bincount(grams[counted], minlength=grams.max() + 1)
     seen, first = np.unique(grams[counted], return_index=True)
     histories = history[counted[first]]  # of each different n-gram that is counted
@@ -66,12 +68,12 @@ def _interpolated(grams: Ids, shorter: Ids, counted: Ids, ends: Ids, chances: Fl
 
 
 def loss(train: Ids, text: Ids, order: int, vocab_size: int) -> float:
-    """Mean loss in nats of every character of `text` but the first, as the GPT's is counted."""
+    """Mean loss in nats per character of all characters of `text` but the first, as for a GPT."""
     return float(-np.log(probabilities(train, text, order, vocab_size)[1:]).mean())
 
 
 def best_order(train: Ids, vocab_size: int, most: int) -> int:
-    """The order, up to `most`, that foretells the last tenth of `train` best from the rest."""
+    """The order, at most `most`, with the least loss on the last tenth of `train`."""
     at = len(train) * 9 // 10
     orders = range(1, most + 1)
     return min(orders, key=lambda order: loss(train[:at], train[at:], order, vocab_size))
