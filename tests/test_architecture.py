@@ -13,7 +13,7 @@ import pytest
 
 from gpt.paths import PROJECT
 
-GPT, SCRIPTS = PROJECT / "gpt", PROJECT / "scripts"
+GPT, SCRIPTS, README = PROJECT / "gpt", PROJECT / "scripts", PROJECT / "README.md"
 COMMANDS = ("train.py", "sample.py")
 ROOMS = [  # of gpt/, each a module or a package; each may import from those above it
     *("errors", "paths", "config", "files", "kernels", "model", "optim", "device"),
@@ -170,7 +170,7 @@ FOR_SPEED = {"gpt/kernels.py", "gpt/generation/decoder.py"}  # the README says: 
 
 
 def test_what_the_readme_says_to_read_is_short() -> None:
-    section = (PROJECT / "README.md").read_text("utf-8").partition("## Read it")[2]
+    section = README.read_text("utf-8").partition("## Read it")[2]
     paths = set(re.findall(r"`(gpt/[\w/]+\.py)`", section.partition("\n## ")[0])) - FOR_SPEED
     assert len(paths) == 9
     lines = sum(len((PROJECT / path).read_text("utf-8").splitlines()) for path in paths)
@@ -238,9 +238,11 @@ def references(tree: ast.AST) -> Iterator[str]:
 
 def test_nothing_public_is_used_by_tests_alone() -> None:
     """A name counts as used where the product reads it outside of its own definition, or where
-    gpt.attention offers it to notebooks."""
+    gpt.attention and the README offer it to notebooks."""
     used = [name for tree in PRODUCT.values() for name in references(tree)]
     used += [name.rpartition(".")[2] for name in imports(MODULES["gpt.attention"])]
+    (notebook,) = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    used += references(ast.parse(notebook))
     for path, tree in LIBRARY.items():
         for name, node in definitions(tree):
             elsewhere = used.count(name) - list(references(node)).count(name)

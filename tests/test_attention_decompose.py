@@ -51,7 +51,6 @@ def test_parts_of_the_logits_sum_to_them(kind):
     assert parts.vectors.shape == (len(parts.names), T, V)
     assert not parts.vectors.requires_grad
     total = parts.vectors.sum(0)
-    torch.testing.assert_close(total, seen.logits_uncapped, atol=1e-4, rtol=1e-4)
     if cap := model.config.logit_softcap:
         total = cap * torch.tanh(total / cap)
     torch.testing.assert_close(total, seen.logits, atol=1e-4, rtol=1e-4)
@@ -90,7 +89,8 @@ def test_each_part_is_what_the_part_alone_would_give_at_the_frozen_scale(kind):
     attention = model.blocks[layer].attention
     P = parts.names.index("L1H2")
     x = seen.layers[layer].x.clone()
-    x[j] -= seen.layers[layer].attention_norm(without.vectors[P])[j]
+    norm = freeze(model.blocks[layer].attention_norm, seen.layers[layer].before)
+    x[j] -= norm(without.vectors[P])[j].detach()
     with torch.no_grad():
         k = attention.key(x).view(T, 2, -1).transpose(0, 1)
         if attention.rotary:

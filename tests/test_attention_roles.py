@@ -10,6 +10,7 @@ from gpt.attention.roles import (
     MEASURES,
     Measure,
     head_roles,
+    key_sets,
     measure,
     repeated_strings,
     role_in_words,
@@ -163,3 +164,10 @@ def roles_with(**values: float) -> dict[str, Measure]:
 )
 def test_roles_in_words(roles, words):
     assert role_in_words(roles) == words
+
+
+def test_measures_stay_on_the_device_of_the_tokens():
+    """The meta device refuses tensors of another one, as CUDA does."""
+    tokens = torch.zeros(2, T, dtype=torch.long, device="meta")
+    for keys in key_sets(tokens).values():
+        assert keys.device == tokens.device

@@ -1,8 +1,31 @@
-"""Attention, inspected: what a trained model's heads do on a text, in numbers and pictures.
+"""Attention, inspected in numbers: what the page and TensorBoard show, also for notebooks.
 
-`trace` runs a text and keeps every step; `roles` says what a head looks at, beside what chance
-would give; `circuits` has a head's rule over the whole alphabet; `decompose` says where a score or
-a logit came from and what a head is worth; `figures` draws; `watch` is what training logs.
+    from gpt.attention import trace
+    seen = trace(model, tokenizer.encode("ROMEO:"))
+    seen.layers[2].weights[0]        # L3H1: row = query, column = key
 
-Layers, heads and positions are counted from 0 in the code and from 1 where a person reads them.
+`trace` runs a text and keeps every step. `score_parts` and `logit_parts` give a score or the logits
+as a sum over what wrote it; `mute` and `mute_losses` measure what a head is worth. `qk_table`,
+`position_table`, `distance_table` and `ov_table` read a head's rule from its weights. `head_roles`
+measures what each head attends to, beside chance.
+
+Layers, heads and positions are counted from 0 in the code and from 1 where people read them.
 """
+
+from gpt.attention.circuits import distance_table, ov_table, position_table, qk_table
+from gpt.attention.decompose import logit_parts, mute, mute_losses, score_parts
+from gpt.attention.roles import head_roles
+from gpt.attention.trace import trace
+
+__all__ = [
+    "distance_table",
+    "head_roles",
+    "logit_parts",
+    "mute",
+    "mute_losses",
+    "ov_table",
+    "position_table",
+    "qk_table",
+    "score_parts",
+    "trace",
+]

@@ -1,14 +1,13 @@
 """A head's rule over the whole alphabet, read from its weights rather than from one text.
 
-Which character asks for which (QK), how that depends on the place, and what follows from being
-looked at (OV): the circuits of Elhage et al. 2021, "A Mathematical Framework for Transformer
-Circuits". They were made for vocabularies where such a table cannot be shown; 65 characters can.
+Which character attends to which (QK circuit), how that depends on the positions, and which next
+characters become likelier (OV circuit): Elhage et al. 2021, "A Mathematical Framework for
+Transformer Circuits". With 65 characters, unlike with 50,000 tokens, the whole table can be shown.
 
-Convention: the stream holds only what the embedding puts there, for each character at each place
-that a text of block_size has, and every normalisation is computed on that. In layer 1 this is all
-there is, and a table is the exact mean of the scores that texts really get. In later layers it is
-the direct path, what earlier layers wrote left out: there a table gives the rule that the
-embedding alone would follow, and its scale is that of the embedding alone.
+The tables are computed from the embedding alone, for each character at each position of a block,
+and so is every normalisation. In layer 1 that is the whole residual stream: a table is the exact
+mean of the scores that texts get. In later layers it is the direct path, without what earlier
+layers wrote.
 
 Letters in the shapes: V vocab_size, T block_size, H heads, D head_size, C n_embd. Memory is that of
 V texts at once.
@@ -28,20 +27,20 @@ from gpt.model import GPT
 
 
 def qk_table(model: GPT, layer: int, distance: int | None = None) -> Tensor:
-    """Scores (H, V, V): how well does character a (row), as query, match character b (column)?
+    """Scores (H, V, V): how well character a (row), as query, matches character b (column).
 
-    An entry is the mean of q.k / sqrt(D) over all pairs of places of a and, before it, b; with
-    `distance`, over those pairs that are so far apart (rotary positions: they are all alike).
-    Only differences along a row matter to a softmax.
+    An entry is the mean of q.k / sqrt(D) over all positions of a and, before it, b; with
+    `distance`, over those that are so far apart (with rotary positions all of them are equal).
+    Only differences along a row matter to the softmax.
 
     Args:
         layer: counted from 0.
-        distance: characters from a back to b, 0 to block_size - 1; 0 is a character's score on
-            itself, so that only the diagonal can happen. None: all from 1 on; block_size >= 2.
+        distance: characters from a back to b, 0 to block_size - 1; at 0, a character's score on
+            itself, only the diagonal can occur. None: all from 1 on; block_size >= 2.
 
     Raises:
-        ValueError: if the layer or distance is not there, or the embedding does not reach the
-            layer, because no residual stream carries it past the first.
+        ValueError: if there is no such layer or distance, or if the embedding does not reach the
+            layer because there is no residual stream.
     """
     T = model.config.block_size
     if distance is not None and not 0 <= distance < T:
@@ -56,14 +55,14 @@ def qk_table(model: GPT, layer: int, distance: int | None = None) -> Tensor:
 
 
 def position_table(model: GPT, layer: int, frequencies: Tensor | None = None) -> Tensor:
-    """Scores (H, T, T) of place i (row), as query, on place j (column), whichever characters stand
-    there: the mean over all pairs of characters; on itself, i = j, over all characters.
+    """Scores (H, T, T) of position i (row), as query, on position j (column).
 
-    Places that no query may look at, j > i, are NaN.
+    The mean over all pairs of characters; for i = j over all characters. NaN where the mask
+    applies, j > i.
 
     Args:
         layer: counted from 0.
-        frequencies: (V,) how often each character comes, in any unit; None: all alike.
+        frequencies: (V,) of the characters, in any unit; None: all equal.
 
     Raises:
         ValueError: as `qk_table`.
@@ -80,29 +79,30 @@ def position_table(model: GPT, layer: int, frequencies: Tensor | None = None) ->
 
 
 def distance_table(model: GPT, layer: int, frequencies: Tensor | None = None) -> Tensor:
-    """Scores (H, T) on the key so many characters back: the mean of each diagonal of
-    `position_table`, whose arguments it has. Entry 0 is a character's score on itself."""
+    """Scores (H, T) by distance: the mean of each diagonal of `position_table`; see there.
+
+    Entry 0 is a character's score on itself.
+    """
     table = position_table(model, layer, frequencies)
     means = [table.diagonal(-back, -2, -1).mean(-1) for back in range(table.shape[-1])]
     return torch.stack(means, dim=-1)
 
 
 def ov_table(model: GPT, layer: int, tokens: Tensor) -> Tensor:
-    """Logits (H, V, V): if a head looks at character a (row), which next characters (column) rise?
+    """Logits (H, V, V): what a head adds to each next character (column) when it attends to
+    character a (row) alone.
 
-    An entry is what the head adds to the logit when all its weight is on an a, the mean over a's
-    places: its value, through the projection and the final norm, times the read-out. The final
-    norm is linear at a held scale; the scale is its mean over the characters of `tokens`. Its
-    bias and that of the read-out are no head's and left out, and so is a soft cap, which comes
-    behind. Each row has its mean taken off, since a shift of all logits changes no odds.
+    The value of a, its mean over the positions, goes through the projection, the final norm and
+    lm_head. The final norm's scale is held at its mean over `tokens`; biases and the soft cap are
+    left out. Each row has its mean subtracted: a shift of all logits changes no probability.
 
     Args:
         layer: counted from 0.
-        tokens: ids (B, T) or (T,) of a text such as the model reads, T <= block_size.
+        tokens: ids (B, T) or (T,) of a typical text, T <= block_size.
 
     Raises:
-        ValueError: as `qk_table`, or if what the head writes does not reach the logits by itself,
-            because without a residual stream another layer takes its place.
+        ValueError: as `qk_table`, or if the head's output does not reach the logits because there
+            is no residual stream.
     """
     config = model.config
     if not config.residual and (layer < config.n_layer - 1 or config.feed_forward != "none"):
@@ -119,15 +119,18 @@ def ov_table(model: GPT, layer: int, tokens: Tensor) -> Tensor:
 def mean_final_norm(model: GPT, tokens: Tensor) -> FrozenNorm:
     """The final norm with its scale held at the mean over tokens (B, T) or (T,)."""
     with evaluating(model):
-        stream = model.embed(tokens.reshape(-1, tokens.shape[-1]).to(device_of(model)))
-        *_, stream = model.walk(stream)
-        norm = freeze(model.norm, stream)
+        x = model.embed(tokens.reshape(-1, tokens.shape[-1]).to(device_of(model)))
+        *_, last = model.walk(x)
+        norm = freeze(model.norm, last)
     return FrozenNorm(norm.scale.mean(), norm.gain, norm.bias, norm.centred)
 
 
 def embedding_qkv(model: GPT, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-    """q, k and v (V, H, T, D) of each character at each place, with nothing but its embedding in
-    the stream. Raises ValueError where that does not reach the layer."""
+    """q, k and v (V, H, T, D) of each character at each position, made of its embedding alone.
+
+    Raises:
+        ValueError: if there is no such layer, or if the embedding does not reach it.
+    """
     check_head(model, layer, 0)
     if layer and not model.config.residual:
         raise ValueError(f"without a residual stream no embedding reaches layer {layer + 1}")

@@ -1,10 +1,10 @@
 """Where a score or a logit came from, exactly, and what a head is worth.
 
-Whatever stands in the residual stream was written there by someone: the character's embedding,
-its position's, a head, a feed-forward layer. Queries, keys and logits are linear in the stream
-once the normalisations hold the scale they had on this text (`frozen`), so that each score is a
-sum over pairs of writers, one on the query's and one on the key's side, and each logit a sum over
-writers (Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits").
+The residual stream is a sum: the character's embedding, its position's, the output of each head
+and of each feed-forward layer. With the scale of each normalisation held at what it was on this
+text (`frozen`), queries, keys and logits are linear in the stream. So a score is a sum over pairs
+of parts, one on the query's and one on the key's side, and a logit is a sum over parts (Elhage et
+al. 2021, "A Mathematical Framework for Transformer Circuits").
 
 Letters in the shapes: P parts, T characters, C n_embd, H heads, D head_size, V vocab_size,
 L layers.
@@ -32,12 +32,12 @@ class Parts:
     """Named vectors that sum to the whole."""
 
     names: tuple[str, ...]
-    vectors: Tensor  # (P, ..., C): the sum over P is what was decomposed
+    vectors: Tensor  # (P, ..., C)
 
 
 @dataclass(frozen=True)
 class ScoreParts:
-    """One score as a sum over pairs: what wrote the query's side, what wrote the key's."""
+    """One score as a sum over pairs: a part of the query's side, a part of the key's side."""
 
     names: tuple[str, ...]  # of the P parts, the same on both sides
     pairs: Tensor  # (P, P) row: part of the query, column: part of the key; sums to the score
@@ -45,41 +45,50 @@ class ScoreParts:
 
     @property
     def of_query(self) -> Tensor:
-        """(P,): how much each part of the query's side adds, whatever the key's side is."""
+        """(P,): what each part of the query's side adds, over all parts of the key's."""
         return self.pairs.sum(1)
 
     @property
     def of_key(self) -> Tensor:
-        """(P,): how much each part of the key's side adds, whatever the query's side is."""
+        """(P,): what each part of the key's side adds, over all parts of the query's."""
         return self.pairs.sum(0)
 
 
 def stream_parts(model: GPT, trace: Trace, layer: int) -> Parts:
-    """What wrote the residual stream that layer `layer` finds, vectors (P, T, C).
+    """What wrote the residual stream that layer `layer` reads, vectors (P, T, C).
 
-    Parts, where there are such: "character", "position", "embedding norm's bias", and for each
-    earlier layer "L1H1" and so on, "L1 projection's bias" and "L1 feed-forward", which has its
-    biases in it. Without a residual stream each of them replaces what stood there before.
+    The parts, where the model has them: "character", "position", "embedding norm's bias", and for
+    each earlier layer "L1H1" and so on, "L1 projection's bias" and "L1 feed-forward", biases
+    included. Without a residual stream each part replaces those before it.
 
     Args:
-        trace: of this model, as it is now.
+        trace: of this model.
         layer: counted from 0; n_layer for the last state, from which the logits are read.
     """
-    config, norm = model.config, trace.embedding_norm
-    parts = {"character": norm(trace.character)}
-    if trace.position is not None:
-        parts["position"] = norm(trace.position)
-    if norm.bias is not None:
-        parts["embedding norm's bias"] = norm.bias
-    for number, seen in enumerate(trace.layers[:layer]):
-        parts = parts if config.residual else {}
+    residual = model.config.residual
+    parts = _embedding_parts(model, trace.tokens)
+    steps = zip(blocks_of(model)[:layer], trace.layers, strict=False)
+    for number, (block, seen) in enumerate(steps):
+        parts = parts if residual else {}
         parts |= {head_name(number, h): write for h, write in enumerate(seen.head_writes)}
-        if config.residual and config.bias:
-            parts[f"L{number + 1} projection's bias"] = seen.attention_bias
+        projection = block.attention.projection
+        if isinstance(projection, nn.Linear) and projection.bias is not None:
+            parts[f"L{number + 1} projection's bias"] = projection.bias.detach()
         if seen.feed_forward is not None:
-            parts = parts if config.residual else {}
+            parts = parts if residual else {}
             parts[f"L{number + 1} feed-forward"] = seen.feed_forward
     return _parts(parts, like=trace.embedded)
+
+
+def _embedding_parts(model: GPT, tokens: Tensor) -> dict[str, Tensor]:
+    """The parts (T, C) of the residual stream's first state."""
+    with torch.no_grad():
+        rows = {"character": model.token_embedding(tokens)}
+        if model.config.positions == "learned":
+            rows["position"] = model.position_embedding.weight[: len(tokens)]
+        norm = freeze(model.embedding_norm, torch.stack([*rows.values()]).sum(0))
+        parts = {name: norm(row) for name, row in rows.items()}
+    return parts if norm.bias is None else parts | {"embedding norm's bias": norm.bias}
 
 
 def score_parts(
@@ -88,19 +97,20 @@ def score_parts(
     """The score of the character at `query` on the one at `key`, decomposed exactly.
 
     The scales of the layer's normalisation and of QK-norm are held at what they were in `trace`;
-    rotary positions turn each part alike. The parts are those of `stream_parts` and the bias of
+    rotary positions rotate each part alike. The parts are those of `stream_parts` and the bias of
     the layer's normalisation, if it has one.
 
     Args:
-        trace: of this model, as it is now.
+        trace: of this model.
         layer, head, query, key: counted from 0; key > query is a score that the mask hides.
 
     Raises:
         ValueError: if there is no such head.
     """
     check_head(model, layer, head)
-    attention, seen = blocks_of(model)[layer].attention, trace.layers[layer]
-    parts = _through(seen.attention_norm, stream_parts(model, trace, layer), "norm's bias")
+    block, seen = blocks_of(model)[layer], trace.layers[layer]
+    attention, norm = block.attention, freeze(block.attention_norm, seen.before)
+    parts = _through(norm, stream_parts(model, trace, layer), "norm's bias")
     rows = slice(head * attention.head_size, (head + 1) * attention.head_size)
 
     def side(linear: nn.Linear, content: Tensor, place: int) -> Tensor:  # content (T, D)
@@ -118,16 +128,13 @@ def score_parts(
 
 
 def logit_parts(model: GPT, trace: Trace) -> Parts:
-    """What each part of the last stream adds to the logits of the next character, (P, T, V).
+    """What each part of the last state adds to the logits of the next character, (P, T, V).
 
-    The final norm's scale is held; its bias and that of the read-out are parts of their own. The
-    sum is `trace.logits_uncapped`: a soft cap is no sum of parts.
+    The final norm's scale is held; its bias and lm_head's are parts of their own. The sum is the
+    logits before the soft cap, which is not linear.
     """
-    parts = _through(
-        trace.final_norm,
-        stream_parts(model, trace, model.config.n_layer),
-        "final norm's bias",
-    )
+    stream = stream_parts(model, trace, model.config.n_layer)
+    parts = _through(trace.final_norm, stream, "final norm's bias")
     if not isinstance(model.lm_head, nn.Linear):
         return parts
     with torch.no_grad():
@@ -135,11 +142,11 @@ def logit_parts(model: GPT, trace: Trace) -> Parts:
     vectors = dict(zip(parts.names, logits, strict=True))
     if model.lm_head.bias is not None:
         vectors["read-out's bias"] = model.lm_head.bias.detach()
-    return _parts(vectors, like=trace.logits_uncapped)
+    return _parts(vectors, like=trace.logits)
 
 
 def _through(norm: FrozenNorm, parts: Parts, bias_name: str) -> Parts:
-    """The parts behind a normalisation, its bias a part of its own."""
+    """The parts behind a normalisation, with its bias as one more part."""
     vectors = dict(zip(parts.names, norm(parts.vectors), strict=True))
     if norm.bias is not None:
         vectors[bias_name] = norm.bias
@@ -147,13 +154,13 @@ def _through(norm: FrozenNorm, parts: Parts, bias_name: str) -> Parts:
 
 
 def _parts(vectors: dict[str, Tensor], like: Tensor) -> Parts:
-    """Vectors of one text, or the same for all its characters, stacked: (P, T, C)."""
+    """Vectors stacked to (P, T, C); those that are the same for all characters are repeated."""
     return Parts(tuple(vectors), torch.stack([part.expand_as(like) for part in vectors.values()]))
 
 
 @contextmanager
 def mute(model: GPT, layer: int, head: int) -> Iterator[None]:
-    """Inside, the head writes nothing: its output is zero where the projection reads it.
+    """Inside, the head's output is zero where the projection reads it.
 
     Args:
         layer, head: counted from 0.
@@ -180,35 +187,34 @@ def mute(model: GPT, layer: int, head: int) -> Iterator[None]:
 def mute_losses(
     model: GPT, ids: npt.NDArray[np.unsignedinteger], batch_chars: int = 2**13
 ) -> Tensor:
-    """What it costs to mute each head: loss without it - loss, (L, H), in nats a character.
+    """What muting each head costs: loss without it - loss, (L, H) [nats a character].
 
-    Exact on `ids`, each of whose characters but the first is foretold once, as in
-    `gpt.evaluate.exact_loss`. What stands before the muted head is computed once. A head that
-    does harm costs less than nothing.
+    Exact on `ids`, as `gpt.evaluate.exact_loss`. The layers before a muted head are computed once.
+    The cost is negative for a head that does harm.
 
     Args:
         ids: (N,) with N >= 2.
-        batch_chars: characters that go through the model at once.
+        batch_chars: characters in a forward pass.
     """
     config = model.config
     costs = torch.zeros(config.n_layer, config.n_head, dtype=torch.float64)
     with evaluating(model):
         for batch in windows(ids, config.block_size, batch_chars):
             tokens, targets = (part.to(device_of(model)) for part in batch)
-            streams = list(model.walk(model.embed(tokens)))  # (B, T, C) that each layer finds
-            heard = _loss_from(model, streams[-1], config.n_layer, targets)
+            states = list(model.walk(model.embed(tokens)))  # (B, T, C) that each layer reads
+            whole = _loss_from(model, states[-1], config.n_layer, targets)
             for layer in range(config.n_layer):
                 for head in range(config.n_head):
                     with mute(model, layer, head):
-                        muted = _loss_from(model, streams[layer], layer, targets)
-                    costs[layer, head] += muted - heard
+                        muted = _loss_from(model, states[layer], layer, targets)
+                    costs[layer, head] += muted - whole
     return costs / (len(ids) - 1)
 
 
-def _loss_from(model: GPT, stream: Tensor, layer: int, targets: Tensor) -> float:
-    """Summed loss of targets (B, T) if layer `layer` finds the stream (B, T, C)."""
-    *_, stream = model.walk(stream, first=layer)
-    logits = model.read_out(stream)  # (B, T, V)
+def _loss_from(model: GPT, state: Tensor, layer: int, targets: Tensor) -> float:
+    """Summed loss of targets (B, T) if layer `layer` reads `state` (B, T, C)."""
+    *_, last = model.walk(state, first=layer)
+    logits = model.read_out(last)  # (B, T, V)
     return float(F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum"))
 
 

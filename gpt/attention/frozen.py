@@ -1,9 +1,9 @@
-"""Normalisation as the linear map that it was on one text.
+"""A normalisation as the linear map that it was on one text.
 
-LayerNorm and RMSNorm divide by a number that depends on all that is in the stream. Hold that
-number and what is left is linear, so that each part of the stream passes through it by itself
-and the parts still add up (Elhage et al. 2021, "A Mathematical Framework for Transformer
-Circuits", "Handling layer normalization").
+LayerNorm and RMSNorm divide by a number that depends on the whole vector. With that number held,
+the map is linear: each part of the residual stream passes through it by itself, and the parts still
+add up (Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits", "Handling layer
+normalization").
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class FrozenNorm:
     Attributes:
         scale: (..., 1), one number for each vector that was normalised.
         gain: (C,) or None where nothing is learned.
-        bias: (C,) or None; it is nobody's part, so it is left for the caller to name.
+        bias: (C,) or None; a part of its own, which the caller names.
     """
 
     scale: Tensor
@@ -31,7 +31,7 @@ class FrozenNorm:
     centred: bool = False
 
     def __call__(self, part: Tensor) -> Tensor:
-        """What becomes of a part (..., C) of the normalised vectors; linear in the part."""
+        """The map of a part (..., C) of the normalised vectors; linear."""
         if self.centred:
             part = part - part.mean(-1, keepdim=True)
         part = part * self.scale

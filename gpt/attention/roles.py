@@ -1,10 +1,10 @@
-"""What a head looks at, as numbers, each beside what looking everywhere alike would score.
+"""What a head attends to, as numbers, each beside the value of uniform attention.
 
-On natural text chance is high: with 65 characters a copy of the same one is never far, and the
-third character of a text finds "the previous one" every third time. A measure says something only
-beside its value for uniform attention, which is computed here for the very same text.
+On natural text chance is high: with 65 characters a copy of the same one is never far, and uniform
+attention of the third character puts a third of its weight on the previous one. So each measure is
+also computed for uniform attention on the same text.
 
-The first character of a text is left out everywhere: it can look at nothing but itself.
+The first character of a text is left out everywhere: it can attend to itself alone.
 
 Letters in the shapes: B texts, T characters, V vocab_size; `...` stands for heads, or nothing.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from gpt.attention.trace import weights_by_layer
 from gpt.model import GPT
 
-SHARES = {  # share of the weight that goes ...
+SHARES = {  # share of the weight that goes to ...
     "previous": "previous character",
     "self": "itself",
     "first": "first character of the text",
@@ -25,16 +25,16 @@ SHARES = {  # share of the weight that goes ...
     "induction": "what followed it last time (induction)",
 }
 MEASURES = (*SHARES, "entropy", "distance")
-CLEAR = 0.25  # of the way from chance to always: from here on a head has a role
-NEAR = 0.6  # of the mean distance by chance
-LONGEST = 256  # characters of a random string: enough, and memory grows with the square
+CLEAR = 0.25  # lift from which on a head is said to have a role
+NEAR = 0.6  # of the mean distance of uniform attention
+LONGEST = 256  # characters of a random string: memory grows with the square
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a head scores and what uniform attention scores on the same text.
+    """A measure of a head, and of uniform attention on the same text.
 
-    NaN where the text has no place to measure it, such as no character that comes twice.
+    NaN where the text offers nothing to measure, such as no character that occurs twice.
     """
 
     value: float
@@ -42,7 +42,7 @@ class Measure:
 
     @property
     def lift(self) -> float:
-        """0 at chance, 1 for a head that does nothing else; for shares."""
+        """Of a share: 0 at chance, 1 for a head that does nothing else."""
         return (self.value - self.uniform) / (1 - self.uniform) if self.uniform < 1 else 0.0
 
 
@@ -52,8 +52,8 @@ Roles = dict[str, Measure]
 def head_roles(model: GPT, tokens: Tensor, seed: int = 0) -> list[list[Roles]]:
     """Every measure of every head: head_roles(model, tokens)[layer][head]["previous"].value.
 
-    Induction is measured on random strings that come twice, `repeated_strings`, because in natural
-    text a head may find what follows by other ways; all else on `tokens`.
+    Induction is measured on random strings that occur twice, `repeated_strings`, since on natural
+    text a head can score by other means; all else on `tokens`.
 
     Args:
         tokens: ids (B, T), or (T,) of one text, T <= block_size.
@@ -82,14 +82,14 @@ def head_roles(model: GPT, tokens: Tensor, seed: int = 0) -> list[list[Roles]]:
 def measures_of(model: GPT, tokens: Tensor) -> dict[str, Tensor]:
     """`measure` (L, H) of every head of the model on tokens (B, T)."""
     layers = [
-        measure(weights.transpose(0, 1).cpu(), tokens)  # (H, B, T, T), one layer at a time
+        measure(weights.transpose(0, 1).to(tokens.device), tokens)  # (H, B, T, T)
         for weights in weights_by_layer(model, tokens)
     ]
     return {name: torch.stack([layer[name] for layer in layers]) for name in MEASURES}
 
 
 def measure(weights: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-    """Each of MEASURES (...), the mean over all characters of all texts but the first ones.
+    """Each of MEASURES (...), the mean over all characters of all texts but the first of each.
 
     Shares of weight are in [0, 1]; `same` and `induction` count only those characters that have
     an earlier copy, which for `induction` is not the character just before. `entropy` is in
@@ -101,13 +101,14 @@ def measure(weights: Tensor, tokens: Tensor) -> dict[str, Tensor]:
         tokens: (B, T).
     """
     weights = weights.expand(*weights.shape[:-3], *tokens.shape, tokens.shape[1]).float()
-    rows = torch.arange(tokens.shape[1]) > 0  # (T,)
+    places = torch.arange(tokens.shape[1], device=tokens.device)  # (T,)
+    rows = places > 0  # (T,)
     found = {}
     for name, keys in key_sets(tokens).items():
         asking = keys.any(-1) & rows  # (B, T)
         share = (weights * keys).sum(-1)  # (..., B, T)
         found[name] = share[..., asking].mean(-1)
-    allowed = torch.arange(1, tokens.shape[1] + 1)  # (T,) number of allowed keys
+    allowed = places + 1  # (T,) number of allowed keys
     entropy = torch.special.entr(weights).sum(-1) / allowed.log()  # (..., B, T)
     found["entropy"] = entropy[..., rows].flatten(-2).mean(-1)
     back = (allowed[:, None] - allowed).float()  # (T, T) characters from key to query
@@ -116,9 +117,10 @@ def measure(weights: Tensor, tokens: Tensor) -> dict[str, Tensor]:
 
 
 def key_sets(tokens: Tensor) -> dict[str, Tensor]:
-    """(B, T, T) bool for each of SHARES: True at the keys that a query's weight is counted on."""
+    """(B, T, T) bool for each of SHARES: True at the keys whose weight counts for a query."""
     B, T = tokens.shape
-    here, keys = torch.arange(T)[:, None], torch.arange(T)
+    keys = torch.arange(T, device=tokens.device)
+    here = keys[:, None]
     before = torch.cat([tokens.new_full((B, 1), -1), tokens[:, :-1]], dim=1)  # (B, T)
     return {
         "previous": (keys == here - 1).expand(B, T, T),
@@ -130,15 +132,15 @@ def key_sets(tokens: Tensor) -> dict[str, Tensor]:
 
 
 def uniform_weights(length: int) -> Tensor:
-    """(T, T): every allowed key alike."""
+    """(T, T): the same weight for every allowed key."""
     past = torch.ones(length, length).tril()
     return past / past.sum(-1, keepdim=True)
 
 
 def repeated_strings(vocab_size: int, block_size: int, seed: int, texts: int = 8) -> Tensor:
-    """Random strings of half a block that come twice, (texts, block_size or one less).
+    """Random strings of half a block that occur twice, (texts, block_size or one less).
 
-    No character comes twice in the half, if the alphabet is large enough.
+    No character occurs twice in a half, if the alphabet is large enough.
     """
     draw = torch.Generator().manual_seed(seed)
     half = block_size // 2
@@ -150,7 +152,7 @@ def repeated_strings(vocab_size: int, block_size: int, seed: int, texts: int = 8
 
 
 def role_in_words(roles: Roles) -> str:
-    """The clearest habit beside chance, such as "previous character: 83 %, uniform 3.5 %"."""
+    """The clearest pattern beside chance, such as "previous character: 83 %, uniform 3.5 %"."""
     name = max(SHARES, key=lambda name: _or_zero(roles[name].lift))
     if roles[name].lift >= CLEAR:
         return f"{SHARES[name]}: {beside_chance(roles[name])}"

@@ -1,46 +1,43 @@
-"""One text through the model, every step kept: the chain from x to the next character's odds.
+"""One text through the model, every step kept: from x to the next character's logits.
 
-x -> q, k, v -> q.k -> / sqrt(D) -> mask -> softmax -> sum of weight * v -> output projection ->
+x -> q, k, v -> q.k / sqrt(D) -> mask -> softmax -> sum of weight * v -> output projection ->
 residual stream -> logits.
 
 Letters in the shapes: T characters of the text, C n_embd, H heads, D head_size, V vocab_size.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn as nn
 from torch import Tensor
 
 from gpt.attention.frozen import FrozenNorm, freeze
+from gpt.evaluate import evaluating
 from gpt.model import GPT, Block, MultiHeadAttention, attend
 
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """What happened in one block. Every row is a character of the text."""
+    """The steps of one block. Rows (T) are the characters of the text."""
 
-    before: Tensor  # (T, C) residual stream as the layer finds it
-    attention_norm: FrozenNorm  # the normalisation that makes x of it, its scale held
-    x: Tensor  # (T, C) what the heads read
-    q_content: Tensor  # (H, T, D) query and key before rotary positions and QK-norm, which are
-    k_content: Tensor  # (H, T, D) the same as q and k where a model has neither
+    before: Tensor  # (T, C) residual stream that the block reads
+    x: Tensor  # (T, C) the same, normalised: what queries, keys and values are made of
+    q_content: Tensor  # (H, T, D) query(x) and key(x); rotary positions and QK-norm, where the
+    k_content: Tensor  # (H, T, D) model has them, make q and k of these
     q: Tensor  # (H, T, D) what am I looking for?
     k: Tensor  # (H, T, D) what do I have?
     v: Tensor  # (H, T, D) what can I share?
-    products: Tensor  # (H, T, T) q.k; row: the character that asks; column: the one looked at
-    scores: Tensor  # (H, T, T) products / sqrt(D), also where the mask forbids to look
+    scores: Tensor  # (H, T, T) q.k / sqrt(D), also where the mask applies; row: query, column: key
     weights: Tensor  # (H, T, T) softmax of the masked scores; each row sums to one
-    mixed: Tensor  # (H, T, D) sum over keys of weight * v
-    head_writes: Tensor  # (H, T, C) what each head adds, its columns of the projection applied
-    attention_bias: Tensor  # (C,) the projection's bias, which is no head's; zeros if none
-    middle: Tensor  # (T, C) residual stream behind the heads
-    feed_forward_x: Tensor | None  # (T, C) what the feed-forward layers read; None: there are none
-    feed_forward: Tensor | None  # (T, C) what they add, their biases in it
-    after: Tensor  # (T, C) residual stream as the layer leaves it
+    mixed: Tensor  # (H, T, D) weights @ v
+    head_writes: Tensor  # (H, T, C) what each head adds: `mixed` through its part of the projection
+    feed_forward: Tensor | None  # (T, C) what the feed-forward layer adds; None: there is none
+    after: Tensor  # (T, C) residual stream behind the block
 
 
 @dataclass(frozen=True)
@@ -48,114 +45,72 @@ class Trace:
     """One forward pass over one text."""
 
     tokens: Tensor  # (T,)
-    character: Tensor  # (T, C) rows of the token table
-    position: Tensor | None  # (T, C) rows of the position table; None: nothing is learned of it
-    embedding_norm: FrozenNorm  # what is applied to their sum
-    embedded: Tensor  # (T, C) residual stream's first state
-    mask: Tensor  # (T, T) bool, True where the row's character may look at the column's
+    embedded: Tensor  # (T, C) the residual stream's first state
     layers: tuple[LayerTrace, ...]
-    final: Tensor  # (T, C) residual stream's last state
-    final_norm: FrozenNorm  # final_norm.scale (T, 1) is the final norm's scale
-    final_x: Tensor  # (T, C) what the logits are read from
-    logits_uncapped: Tensor  # (T, V) before the soft cap; the same as logits where there is none
+    final: Tensor  # (T, C) the residual stream's last state
+    final_norm: FrozenNorm  # the final norm, its scale (T, 1) held
     logits: Tensor  # (T, V) of the next character
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; every module's own mode as it was afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def trace(model: GPT, tokens: Tensor) -> Trace:
-    """Run one text and keep every step of it.
+def trace(model: GPT, tokens: Tensor | npt.NDArray[np.integer]) -> Trace:
+    """Run one text and keep every step.
 
     Args:
-        tokens: (T,) ids, 1 <= T <= block_size, on any device.
+        tokens: (T,) ids, 1 <= T <= block_size, such as `tokenizer.encode` gives.
 
     Raises:
-        ValueError: if tokens is of another shape or length.
+        ValueError: if tokens has another shape or length.
     """
-    tokens = check_tokens(model, tokens)
+    tokens = _one_text(model, tokens)
     with evaluating(model):
-        character = model.token_embedding(tokens)
-        position = None
-        if model.config.positions == "learned":
-            position = model.position_embedding.weight[: len(tokens)]
-        embedded = stream = model.embed(tokens[None])[0]  # (T, C)
-        states = [state[0] for state in model.walk(stream[None])]
-        layers = map(trace_block, blocks_of(model), states)
-        stream = states[-1]
-        final_x = model.norm(stream)
+        states = [state[0] for state in model.walk(model.embed(tokens[None]))]  # (T, C) each
+        steps = zip(blocks_of(model), states, states[1:], strict=False)
         return Trace(
             tokens=tokens,
-            character=character,
-            position=position if position is None else position.detach(),
-            embedding_norm=freeze(
-                model.embedding_norm, character if position is None else character + position
-            ),
-            embedded=embedded,
-            mask=torch.ones(
-                len(tokens), len(tokens), dtype=torch.bool, device=stream.device
-            ).tril(),
-            layers=tuple(layers),
-            final=stream,
-            final_norm=freeze(model.norm, stream),
-            final_x=final_x,
-            logits_uncapped=model.lm_head(final_x).float(),
-            logits=model.read_out(stream[None])[0],
+            embedded=states[0],
+            layers=tuple(_trace_block(block, before, after) for block, before, after in steps),
+            final=states[-1],
+            final_norm=freeze(model.norm, states[-1]),
+            logits=model.read_out(states[-1][None])[0],
         )
 
 
-def trace_block(block: Block, before: Tensor) -> LayerTrace:
-    """The steps of one block on the stream (T, C) that it finds."""
+def _trace_block(block: Block, before: Tensor, after: Tensor) -> LayerTrace:
+    """The steps of one block between two states of the residual stream (T, C)."""
     attention = block.attention
     x = block.attention_norm(before)
     q, k, v = (part[0] for part in attention.qkv(x[None]))  # (H, T, D) each
-    q_content, k_content = (heads(linear(x), q) for linear in (attention.query, attention.key))
     mixed, weights = attend(q, k, v)
-    products = q @ k.transpose(-2, -1)  # (H, T, T)
-    head_writes = torch.einsum("htd,hdc->htc", mixed, output_matrices(attention))
-    bias = output_bias(attention, like=before)
-    attended = head_writes.sum(0) + bias
-    middle = before + attended if block.residual else attended
-    read, thought, after = None, None, middle
+    attended = attention(x[None])[0]  # (T, C)
+    feed_forward = None
     if block.has_feed_forward:
-        read = block.feed_forward_norm(middle)
-        thought = block.feed_forward(read[None])[0]
-        after = middle + thought if block.residual else thought
+        middle = before + attended if block.residual else attended
+        feed_forward = block.feed_forward(block.feed_forward_norm(middle)[None])[0]
     return LayerTrace(
         before=before,
-        attention_norm=freeze(block.attention_norm, before),
         x=x,
-        q_content=q_content,
-        k_content=k_content,
+        q_content=_split(attention.query(x), like=q),
+        k_content=_split(attention.key(x), like=k),
         q=q,
         k=k,
         v=v,
-        products=products,
-        scores=products * attention.head_size**-0.5,
+        scores=q @ k.transpose(-2, -1) * attention.head_size**-0.5,
         weights=weights,
         mixed=mixed,
-        head_writes=head_writes,
-        attention_bias=bias,
-        middle=middle,
-        feed_forward_x=read,
-        feed_forward=thought,
+        head_writes=torch.einsum("htd,hdc->htc", mixed, output_matrices(attention)),
+        feed_forward=feed_forward,
         after=after,
     )
 
 
+def _split(x: Tensor, like: Tensor) -> Tensor:
+    """x (T, C) split into heads, the shape of `like` (H, T, D)."""
+    H, T, D = like.shape
+    return x.view(T, H, D).transpose(0, 1)
+
+
 def attention_weights(model: GPT, tokens: Tensor) -> Tensor:
-    """Weights (L, B, H, T, T) of every head on tokens (B, T), and nothing else: cheaper than
-    a trace. L is the number of layers; 0 for the bigram table."""
+    """Weights (L, B, H, T, T) of every head on tokens (B, T), L = n_layer; cheaper than a trace."""
     B, T = tokens.shape
     none = torch.zeros(0, B, model.config.n_head, T, T, device=device_of(model))
     return torch.cat([none, *(weights[None] for weights in weights_by_layer(model, tokens))])
@@ -164,15 +119,17 @@ def attention_weights(model: GPT, tokens: Tensor) -> Tensor:
 def weights_by_layer(model: GPT, tokens: Tensor) -> Iterator[Tensor]:
     """The same, one layer (B, H, T, T) after the other."""
     with evaluating(model):
-        stream = model.embed(tokens.to(device_of(model)))  # (B, T, C)
-        for block, state in zip(blocks_of(model), model.walk(stream), strict=False):
+        x = model.embed(tokens.to(device_of(model)))  # (B, T, C)
+        for block, state in zip(blocks_of(model), model.walk(x), strict=False):
             q, k, v = block.attention.qkv(block.attention_norm(state))
             yield attend(q, k, v)[1]
 
 
 def output_matrices(attention: MultiHeadAttention) -> Tensor:
-    """(H, D, C): how each head's output is written to the stream. Without a projection the
-    heads' outputs stand side by side: head h fills the dimensions h*D to (h+1)*D."""
+    """(H, D, C): the part of the projection that each head writes through.
+
+    Without a projection head h fills the dimensions h*D to (h+1)*D.
+    """
     H, D = attention.n_head, attention.head_size
     weight = attention.projection.weight if isinstance(attention.projection, nn.Linear) else None
     if weight is None:
@@ -180,19 +137,8 @@ def output_matrices(attention: MultiHeadAttention) -> Tensor:
     return weight.detach().T.reshape(H, D, H * D)
 
 
-def output_bias(attention: MultiHeadAttention, like: Tensor) -> Tensor:
-    """(C,): the projection's bias, or zeros on the device of `like` (..., C)."""
-    bias = attention.projection.bias if isinstance(attention.projection, nn.Linear) else None
-    return like.new_zeros(like.shape[-1]) if bias is None else bias.detach()
-
-
-def heads(x: Tensor, like: Tensor) -> Tensor:
-    """x (T, C) cut into heads: (H, T, D), the shape of `like`."""
-    H, T, D = like.shape
-    return x.view(T, H, D).transpose(0, 1)
-
-
 def blocks_of(model: GPT) -> list[Block]:
+    """The model's blocks, typed."""
     return [cast(Block, block) for block in model.blocks]
 
 
@@ -201,7 +147,7 @@ def device_of(model: GPT) -> torch.device:
 
 
 def head_name(layer: int, head: int) -> str:
-    """How people are shown a head: both counted from 1.
+    """The name of a head as people read it: both counted from 1.
 
     >>> head_name(1, 2)
     'L2H3'
@@ -209,11 +155,11 @@ def head_name(layer: int, head: int) -> str:
     return f"L{layer + 1}H{head + 1}"
 
 
-def check_tokens(model: GPT, tokens: Tensor) -> Tensor:
-    """`tokens` on the model's device; one text of a length that the model can read."""
+def _one_text(model: GPT, tokens: Tensor | npt.NDArray[np.integer]) -> Tensor:
+    """`tokens` as int64 on the model's device, if they are one text that the model can read."""
     longest = model.config.block_size
-    if tokens.dim() != 1 or not 1 <= len(tokens) <= longest:
+    if tokens.ndim != 1 or not 1 <= len(tokens) <= longest:
         raise ValueError(
             f"tokens of shape {tuple(tokens.shape)}: one text of 1 to {longest} characters (T,)"
         )
-    return tokens.to(device_of(model))
+    return torch.as_tensor(tokens, dtype=torch.long, device=device_of(model))
