@@ -209,6 +209,7 @@ FROM_OUTSIDE = {  # public, and called by a library rather than by the project
     "forward": "torch calls it",
     "backward": "torch calls it",
     "error": "argparse calls it",
+    "AttentionPlugin": "TensorBoard makes it, by the entry point in pyproject.toml",
     "get_plugin_apps": "TensorBoard calls it",
     "is_active": "TensorBoard calls it",
     "frontend_metadata": "TensorBoard calls it",
