@@ -24,19 +24,13 @@ from gpt.attention.glyphs import VISIBLE
 from gpt.attention.trace import attention_weights, trace
 from gpt.data.tokenizer import UnknownCharacter
 from gpt.errors import Exit, Mistake
+from gpt.explorer.bundle import bundle
 from gpt.model import GPT
 from gpt.storage.checkpoint import Checkpoint, load_checkpoint
 from gpt.storage.find import find_checkpoint
 from gpt.storage.run_directory import checkpoints_of, newest_run
 
 HERE = Path(__file__).parent
-VIEWS = ["common", "text", "heads", "matrix", "why", "source", "rule", "steps", "try", "learning"]
-SCRIPTS = [
-    *("numbers.js", "model.js", "circuits.js", "draw.js"),
-    *(f"views/{name}.js" for name in VIEWS),
-    "page.js",
-]
-
 MOST_PARAMETERS = 3_000_000  # above it, the file holds the text's traces instead of the weights
 MOST_LOGITS = 2**17  # of torch's, to compare with
 MOST_HISTORY = 600_000  # weights and logits of other checkpoints: some 0.9 MB
@@ -123,8 +117,8 @@ def assemble(data: str) -> str:
 
 
 def script() -> str:
-    """The page's scripts, one behind the other."""
-    return "\n".join(map(read, SCRIPTS))
+    """The page's modules as one script."""
+    return bundle("page.js", read)
 
 
 def read(name: str) -> str:

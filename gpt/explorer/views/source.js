@@ -1,52 +1,41 @@
-/* View 5: where a match came from: what wrote the query and what wrote the key. */
+/* View 5: what wrote the query and what wrote the key. */
+
+import { app, openHead } from "../app.js";
+import { el, find, inRole, numbersTable, signedRows } from "../html.js";
+import { total } from "../numbers.js";
+import { scoreParts } from "../parts.js";
+import { saidAt, signed } from "../words.js";
+import { selectedOf } from "./common.js";
+
+/** @import { Draw } from "../drawing.js" */
+/** @import { PartScore, ScoreParts } from "../parts.js" */
 
 const MOST_PAIRS = 6;
 
-function sourceView() {
-  const box = find("source-content");
-  const numbers = numbersTable("Every pair of parts, as a table", () => {
-    const { scores, queries, keys } = app.parts;
-    return {
-      head: ["query \\ key", ...keys.map((part) => part.name)],
-      rows: queries.map((part, a) => [part.name, ...scores[a].map((value) => signed(value, 3))]),
-    };
-  });
+/** @returns {Draw} */
+export function sourceView() {
   const content = el("div");
-  box.append(content, numbers);
+  /** @type {ScoreParts} */
+  let parts;
+  const numbers = numbersTable("Every pair of parts, as a table", () => ({
+    head: ["query \\ key", ...parts.keys.map((part) => part.name)],
+    rows: parts.queries.map((part, a) => [
+      part.name,
+      ...parts.scores[a].map((value) => signed(value, 3)),
+    ]),
+  }));
+  find("source-content").append(content, numbers);
   return () => {
-    const { layer, head, query, key } = app.state;
-    const parts = (app.parts = scoreParts(app.model, app.trace, { layer, head, query, key }));
-    const score = openHead().scores[query * app.trace.T + key];
+    const { query, key } = app.state;
+    parts = scoreParts(app.model, app.trace, app.state);
+    const score = selectedOf(openHead().scores);
     const sum = total(parts.scores.map(total));
-    const sorted = (list) => [...list].sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
     content.replaceChildren(
       el(
         "div",
         { className: "columns" },
-        el(
-          "div",
-          {},
-          el(
-            "h4",
-            {},
-            "What wrote the ",
-            el("b", { className: "query", textContent: "query" }),
-            ` of ${saidAt(query)}`,
-          ),
-          signedRows(sorted(parts.queries), "query"),
-        ),
-        el(
-          "div",
-          {},
-          el(
-            "h4",
-            {},
-            "What wrote the ",
-            el("b", { className: "key", textContent: "key" }),
-            ` of ${saidAt(key)}`,
-          ),
-          signedRows(sorted(parts.keys), "key"),
-        ),
+        writers("query", query, parts.queries),
+        writers("key", key, parts.keys),
       ),
       el("p", {
         className: "numbers",
@@ -58,6 +47,14 @@ function sourceView() {
   };
 }
 
+/** @param {"query" | "key"} role @param {number} position @param {PartScore[]} parts */
+function writers(role, position, parts) {
+  const sorted = [...parts].sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
+  const title = el("h4", {}, "What wrote the ", inRole(role, role), ` of ${saidAt(position)}`);
+  return el("div", {}, title, signedRows(sorted, role));
+}
+
+/** @param {ScoreParts} parts */
 function strongestPairs({ scores, queries, keys }) {
   const pairs = scores.flatMap((line, a) => line.map((score, b) => ({ score, a, b })));
   pairs.sort((one, other) => Math.abs(other.score) - Math.abs(one.score));
@@ -65,9 +62,9 @@ function strongestPairs({ scores, queries, keys }) {
     .slice(0, MOST_PAIRS)
     .flatMap(({ score, a, b }, n) => [
       n ? ", " : "",
-      el("b", { className: "query", textContent: queries[a].name }),
+      inRole("query", queries[a].name),
       " × ",
-      el("b", { className: "key", textContent: keys[b].name }),
+      inRole("key", keys[b].name),
       ` ${signed(score)}`,
     ]);
 }
