@@ -14,10 +14,10 @@
  */
 const EDITS = {
   mute: { label: "muted", weigh: () => 0 },
-  uniform: { label: "the same weight for all", weigh: (i, j) => (j <= i ? 1 / (i + 1) : 0) },
-  self: { label: "only itself", weigh: (i, j) => (j === i ? 1 : 0) },
+  uniform: { label: "uniform", weigh: (i, j) => (j <= i ? 1 / (i + 1) : 0) },
+  self: { label: "all on itself", weigh: (i, j) => (j === i ? 1 : 0) },
   previous: {
-    label: "only the previous character",
+    label: "all on the previous character",
     weigh: (i, j) => (j === Math.max(i - 1, 0) ? 1 : 0),
   },
 };

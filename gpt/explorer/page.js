@@ -70,9 +70,9 @@ function showFacts() {
   const { data, model } = app;
   const { n_layer: L, n_head: H, n_embd: C, block_size } = model.config;
   const loss = data.valLoss === null ? "" : `, validation loss ${number(data.valLoss, 3)}`;
-  const shape = L ? `${L} layers of ${H} heads, ${C} numbers a character` : "a bigram table";
+  const shape = L ? `${L} layers of ${H} heads, n_embd ${C}` : "a bigram table";
   find("facts").textContent =
-    `${data.run}, step ${data.step}${loss}: ${shape}, ${data.parameters.toLocaleString("en")} weights, sees ${block_size} characters at once`;
+    `${data.run}, step ${data.step}${loss}: ${shape}, ${data.parameters.toLocaleString("en")} parameters, context of ${block_size} characters`;
   document.title = `Attention of ${data.run}`;
 }
 
@@ -81,7 +81,7 @@ function showBadge() {
   const badge = find("badge");
   if (!reference) {
     badge.textContent =
-      "this model is too large to travel: torch's own numbers are shown, for this text alone";
+      "this model is too large for the page, which shows torch's numbers for this text only";
     return;
   }
   const difference = differenceFrom(unpackFloats(reference.logits));
@@ -181,7 +181,7 @@ function showChoices() {
 
 // --- what the page opens with ------------------------------------------------------------------
 
-/** The head whose habit stands out most, and its surest look at another character. */
+/** The head whose pattern is furthest above chance, and its largest weight on another character. */
 function mostStriking() {
   const { layers, tokens, T } = app.trace;
   let best = { layer: 0, head: 0, query: T - 1 };
@@ -196,7 +196,7 @@ function mostStriking() {
   return best;
 }
 
-/** The character of the text's second half that gives most of its weight to one before it.
+/** The query of the text's second half with the largest weight on an earlier character.
  * @param {Head} head
  * @param {number} T
  */

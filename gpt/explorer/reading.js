@@ -35,11 +35,9 @@ export function readText(text) {
   const known = readable.slice(-config.block_size);
   const problems = [];
   if (unknown.length)
-    problems.push(`left out, for the model never saw ${unknown.map(said).join(" ")}`);
+    problems.push(`left out, because the model does not know them: ${unknown.map(said).join(" ")}`);
   if (readable.length > known.length)
-    problems.push(
-      `only the last ${config.block_size} characters are read: the model sees no more at once`,
-    );
+    problems.push(`the model reads the last ${config.block_size} characters, its whole context`);
   if (!known.length) problems.push("type at least one character that the model knows");
   find("own-text-problem").textContent = problems.join("; ");
   if (!known.length) return;

@@ -10,7 +10,7 @@ const STYLE = `
 `;
 
 const ADVICE =
-  "No run with a checkpoint in the log directory yet. Train one, python train.py --config tiny.yaml, and press “look again”.";
+  "The log directory holds no run with a checkpoint yet. Train one (python train.py --config tiny.yaml), then press “look again”.";
 
 /** @typedef {{name: string, checkpoints: string[], best: string}} Run */
 

@@ -6,9 +6,9 @@ import { glyph, percent, saidAt } from "../words.js";
 
 /** @import { Matrix } from "../numbers.js" */
 
-/** The two sides of a matrix: their titles, and their roles' colours. */
-export const ASKS = { title: "asks (query)", role: "query" };
-export const LOOKED_AT = { title: "looked at (key)", role: "key" };
+/** The two sides of a matrix: title, and the role whose colour it has. */
+export const ASKS = { title: "query", role: "query" };
+export const LOOKED_AT = { title: "key", role: "key" };
 
 /** The selected query, in words. */
 export function asker() {

@@ -1,4 +1,4 @@
-/* View 2: all heads, each with its habit on this text. */
+/* View 2: all heads, each with its main pattern on this text. */
 
 import { allHeads, app } from "../app.js";
 import { copyPicture, weightPixels } from "../draw.js";
@@ -17,7 +17,7 @@ export function headsView() {
   grid.style.setProperty("--heads", String(app.model.config.n_head));
   const cells = allHeads().map(({ layer, head }) => headCell(layer, head));
   const numbers = numbersTable(
-    "What every head looks at, beside uniform weights, as a table",
+    "The pattern of every head, and of uniform weights, as a table",
     rolesTable,
   );
   grid.append(...cells.map((cell) => cell.button));
@@ -69,7 +69,7 @@ const NEAR = 0.6; // of the mean distance by chance
  */
 function habitOf(weights) {
   const { tokens, T } = app.trace;
-  if (T < 2) return ["one character alone looks at itself"];
+  if (T < 2) return ["a single character attends to itself"];
   const role = mainRole(weights, tokens);
   const [spread, reach] = [spreadOf(weights, T), reachOf(weights, T)];
   const beside = (/** @type {string} */ words, /** @type {string} */ uniform) => [

@@ -19,9 +19,9 @@ import { ASKS, LOOKED_AT, oddsBars } from "./common.js";
  */
 
 const NO_HISTORY =
-  "This run kept no other checkpoint. With log.keep 0 it keeps them all, and a slider here goes through them.";
+  "This run kept no other checkpoint. With log.keep 0 it keeps all, and a slider here selects among them.";
 const ANOTHER_TEXT =
-  "Other checkpoints came with their numbers for the text that the page opened with; that is the one shown here.";
+  "The page has the other checkpoints' numbers for its first text only, so this section still shows that text.";
 
 /** @returns {Promise<Draw>} */
 export async function learningView() {
@@ -38,7 +38,7 @@ export async function learningView() {
   const anotherText = note(ANOTHER_TEXT);
   const canvas = el("canvas", { ariaHidden: "true" });
   const [facts, habit, odds] = [el("p", { className: "numbers" }), el("div"), el("div")];
-  const numbers = numbersTable("What this head looks at, step by step, as a table", () =>
+  const numbers = numbersTable("The pattern of this head at every step, as a table", () =>
     habitsTable(moments, tokens),
   );
   box.append(
@@ -56,7 +56,7 @@ export async function learningView() {
     facts.textContent =
       moment.valLoss === null
         ? ""
-        : `validation loss ${number(moment.valLoss, 3)} nats a character`;
+        : `validation loss ${number(moment.valLoss, 3)} nats per character`;
     drawMoment(canvas, moment, tokens, Math.min(460, box.clientWidth));
     odds.replaceChildren(...oddsThen(moment, tokens));
     habit.replaceChildren(...habitThen(moment, moments, tokens));
@@ -118,12 +118,12 @@ function oddsThen({ step, logits }, tokens) {
   const odds = oddsAt(app.model, logits, query);
   const asker = `${said(app.model.alphabet[tokens[query]])} at ${query + 1}`;
   return [
-    el("h4", {}, `What comes after ${asker}, at step ${step}`),
+    el("h4", {}, `Next character after ${asker}, at step ${step}`),
     oddsBars(ranked(odds).slice(0, 6), odds, { next: tokens[query + 1] }),
   ];
 }
 
-/** How the habit that the open head has in the end grew.
+/** How the open head's main pattern grew during training.
  * @param {Moment} moment
  * @param {Moment[]} moments
  * @param {number[]} tokens
@@ -145,7 +145,7 @@ function habitThen(moment, moments, tokens) {
   return [
     el("h4", {}, `${headName(layer, head)}, weight on: ${name}`),
     barRows(bars),
-    note(`The mark is what uniform weights give, ${percent(uniform)}.`),
+    note(`The mark shows the score of uniform weights: ${percent(uniform)}.`),
   ];
 }
 

@@ -29,7 +29,7 @@ export function matrixView() {
   const numbers = numbersTable("The matrix as a table", () => {
     const names = glyphsOf(app.trace.tokens).map((name, i) => `${i + 1} ${name}`);
     const write = app.state.stage === "weights" ? percent : number;
-    return { head: ["asks \\ looked at", ...names], rows: matrixRows(names, stageValues(), write) };
+    return { head: ["query \\ key", ...names], rows: matrixRows(names, stageValues(), write) };
   });
   find("matrix-reading").after(numbers);
   /** @type {HTMLCanvasElement} */
@@ -55,7 +55,7 @@ export function matrixView() {
     });
     canvas.setAttribute(
       "aria-label",
-      `Matrix of ${headName(layer, head)}: a row for each character that asks, a column for each looked at. Arrows move as in the text.`,
+      `Matrix of ${headName(layer, head)}: a row for each query, a column for each key. The arrow keys move as in the text.`,
     );
     find("matrix-reading").replaceChildren(...reading());
   };
@@ -81,10 +81,10 @@ function reading() {
   const { scores, weights } = openHead();
   return [
     asker(),
-    " asks ",
+    " attends to ",
     lookedAt(),
     `: score ${number(selectedOf(scores))} → weight ${percent(selectedOf(weights))}`,
-    ` · uniform weights would give ${percent(1 / (app.state.query + 1))}`,
+    ` · uniform weight ${percent(1 / (app.state.query + 1))}`,
   ];
 }
 
@@ -112,6 +112,7 @@ async function copyRow() {
     await navigator.clipboard.writeText(rowAsText());
     find("copied").textContent = `copied ${app.state.query + 1} lines`;
   } catch {
-    find("copied").textContent = "the browser did not allow it; the table below has the numbers";
+    find("copied").textContent =
+      "the browser did not allow it; the table below holds the same numbers";
   }
 }

@@ -40,8 +40,14 @@ export function ruleView() {
     el(
       "div",
       { className: "columns even" },
-      el("div", {}, el("h4", {}, "Who asks for whom"), asksWords, asks.element),
-      el("div", {}, el("h4", {}, "If I attend to it, what comes next?"), risesWords, rises.element),
+      el("div", {}, el("h4", {}, "Which query matches which key?"), asksWords, asks.element),
+      el(
+        "div",
+        {},
+        el("h4", {}, "Which next character does a key favour?"),
+        risesWords,
+        rises.element,
+      ),
     ),
     place,
   );
@@ -79,10 +85,10 @@ function columnsOf(matrix, width, ids) {
 /** @param {boolean} readable @param {boolean} reaches */
 function absenceOf(readable, reaches) {
   if (!readable)
-    return "Without a residual stream this layer no longer reads the embeddings themselves: there is no rule over the alphabet to show.";
+    return "Without a residual stream this layer does not read the embedding, so there is no rule over the alphabet.";
   return reaches
     ? ""
-    : "Without a residual stream what this head writes does not reach the logits directly: there is no table of what it makes rise.";
+    : "Without a residual stream the output of this head does not reach the logits directly, so there is no table of next characters.";
 }
 
 /**
@@ -151,9 +157,9 @@ function bestMatches(scores, ids) {
   const { query, key } = app.state;
   const places = { none: "", rotary: ` ${query - key} before it`, learned: ` at ${key + 1}` };
   return [
-    "When ",
+    "For the query ",
     inRole("query", said(characterAt(query))),
-    ` asks, it matches best, among all characters${places[app.model.config.positions]}: `,
+    `, the best of all keys${places[app.model.config.positions]}: `,
     `${listed(scores, ranked(scores).slice(0, 5), ids)}.`,
   ];
 }
@@ -163,9 +169,9 @@ function effects(rises) {
   const order = ranked(rises);
   const ids = range(app.model.V);
   return [
-    "Full weight on ",
+    "With full weight on ",
     inRole("key", said(characterAt(app.state.key))),
-    ` raises ${listed(rises, order.slice(0, 4), ids)}; and lowers ${listed(rises, order.slice(-4).reverse(), ids)} (logits, by this head alone, the final norm held as it is here).`,
+    `, this head raises the logits of ${listed(rises, order.slice(0, 4), ids)}. It lowers those of ${listed(rises, order.slice(-4).reverse(), ids)}. The scale of the final norm is held fixed.`,
   ];
 }
 
@@ -181,10 +187,10 @@ function placePicture() {
     " and ",
     inRole("key", said(characterAt(key))),
   ];
-  const title = el("h4", {}, "And at other places?");
+  const title = el("h4", {}, "Other positions");
   if (positions === "none") {
-    const told = "This model is told nothing of where a character stands: ";
-    return [title, el("p", {}, told, ...pair, " score the same everywhere.")];
+    const told = "This model has no positions: ";
+    return [title, el("p", {}, told, ...pair, " have the same score everywhere.")];
   }
   const T = positions === "learned" ? trace.T : Math.min(block_size, MOST_DISTANCE);
   const [asks, held] = [trace.tokens[query], trace.tokens[key]];
@@ -208,10 +214,10 @@ function placeGrid(scores, pair) {
     most: Math.min(500, find("rule-content").clientWidth),
   });
   return [
-    el("p", {}, "What ", ...pair, " would score, wherever the two stood."),
+    el("p", {}, "The score of ", ...pair, " at all pairs of positions."),
     el("div", { className: "scroll" }, canvas),
     numbersTable("Position × position, as a table", () => ({
-      head: ["asks at \\ looked at", ...places],
+      head: ["query at \\ key at", ...places],
       rows: matrixRows(places, scores, (score) => signed(score)),
     })),
   ];
@@ -225,19 +231,19 @@ function distanceStrip(scores, pair) {
   drawStrip(canvas, scores, "ink", { width, height: 90 });
   const here =
     distance < scores.length
-      ? ` Here they are ${distance} apart: ${signed(scores[distance])}.`
+      ? ` Here the distance is ${distance}, and the score ${signed(scores[distance])}.`
       : "";
   return [
     el(
       "p",
       {},
-      "What ",
+      "The score of ",
       ...pair,
-      ` would score 0, 1, 2 … ${scores.length - 1} characters apart: best at ${ranked(scores)[0]}.${here}`,
+      ` at the distances 0 to ${scores.length - 1}. It is highest at distance ${ranked(scores)[0]}.${here}`,
     ),
     canvas,
     numbersTable("Score by distance, as a table", () => ({
-      head: ["characters back", "score"],
+      head: ["distance", "score"],
       rows: Array.from(scores, (score, back) => [String(back), signed(score)]),
     })),
   ];

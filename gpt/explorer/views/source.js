@@ -1,4 +1,4 @@
-/* View 5: what wrote the query and what wrote the key. */
+/* View 5: the parts of the residual stream that make a score. */
 
 import { app, openHead } from "../app.js";
 import { el, find, inRole, numbersTable, signedRows } from "../html.js";
@@ -34,12 +34,12 @@ export function sourceView() {
       el(
         "div",
         { className: "columns" },
-        writers("query", query, parts.queries),
-        writers("key", key, parts.keys),
+        partsOf("query", query, parts.queries),
+        partsOf("key", key, parts.keys),
       ),
       el("p", {
         className: "numbers",
-        textContent: `Either list sums to ${signed(sum, 4)}; the score is ${signed(score, 4)}; difference ${Math.abs(sum - score).toExponential(0)}.`,
+        textContent: `Each list sums to ${signed(sum, 4)}. The score is ${signed(score, 4)}. Difference: ${Math.abs(sum - score).toExponential(0)}.`,
       }),
       el("p", {}, "The strongest pairs: ", ...strongestPairs(parts), "."),
     );
@@ -48,9 +48,9 @@ export function sourceView() {
 }
 
 /** @param {"query" | "key"} role @param {number} position @param {PartScore[]} parts */
-function writers(role, position, parts) {
+function partsOf(role, position, parts) {
   const sorted = [...parts].sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
-  const title = el("h4", {}, "What wrote the ", inRole(role, role), ` of ${saidAt(position)}`);
+  const title = el("h4", {}, "Parts of the ", inRole(role, role), ` of ${saidAt(position)}`);
   return el("div", {}, title, signedRows(sorted, role));
 }
 

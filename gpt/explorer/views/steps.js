@@ -1,4 +1,4 @@
-/* View 7: every step, with its numbers and the line of model.py that does it. */
+/* View 7: every step, with its numbers and the statement of model.py that computes it. */
 
 import { app, characterAt, hasWeights, openHead } from "../app.js";
 import { drawStrip, valuePixels } from "../draw.js";
@@ -16,7 +16,7 @@ import { asker, lookedAt } from "./common.js";
  * @typedef {{name: string, values: Matrix, role: string, note?: string}} Strip
  * @typedef {{name: string, values: Matrix, role: string}} Picture
  *
- * One step; `line` names a line of model.py, `shape` gives what comes out of it.
+ * One step; `line` names a statement of model.py, `shape` is that of its result.
  * @typedef {object} Step
  * @property {string} title
  * @property {string} line
@@ -121,26 +121,23 @@ function streamSteps() {
   const { config, C } = model;
   const id = trace.tokens[query];
   const learned = config.positions === "learned";
-  const place = learned ? `, plus row ${query} of the position table` : "";
-  const sized = config.embedding_norm ? ", brought to a common size" : "";
+  const place = learned ? `, plus row ${query} of the position embedding` : "";
+  const sized = config.embedding_norm ? ", normalised" : "";
   const shape = `(T, C) = (${trace.T}, ${C})`;
   const embedding = {
     title: "Embed: a character becomes a vector",
     line: learned ? "position" : "embed",
     shape: `x ${shape}`,
-    words: [asker(), ` has id ${id}, so x is row ${id} of the embedding${place}${sized}.`],
+    words: [asker(), ` has id ${id}, so x is row ${id} of the token embedding${place}${sized}.`],
     strips: [strip("x", row(trace.layers[0].input, query, C), "ink")],
   };
   if (config.norm === "none") return [embedding];
   const block = trace.layers[layer];
-  const written = layer
-    ? `Layer${layer > 1 ? `s 1 to ${layer} have` : " 1 has"} written to it; now it`
-    : "It";
   const normalising = {
-    title: `Normalise, on the way into layer ${layer + 1}`,
+    title: `Normalise the input of layer ${layer + 1}`,
     line: "norm",
     shape,
-    words: [`${written} is brought to a common size, so that no character shouts.`],
+    words: ["The norm brings the vectors of all characters to a common scale."],
     strips: [
       strip("before", row(block.input, query, C), "ink"),
       strip("x", row(block.normed, query, C), "ink"),
@@ -177,7 +174,10 @@ function projectionSteps() {
       title: "Three linear maps of x: query, key and value",
       line: "qkv",
       shape: `Wq, Wk, Wv (D, C) = (${D}, ${C}); q, k, v (T, D) = (${trace.T}, ${D})`,
-      words: [...captions(), "; each number is one row of a matrix (strong marks: high) times x."],
+      words: [
+        ...captions(),
+        ". Each number is the product of one row of a matrix with x. Darker entries of a matrix are larger.",
+      ],
       strips: [strip("x", x, "ink"), ...roleStrips(vectors)],
       matrices: QKV.map((role, i) => ({ name: `W${role[0]}`, values: matrices[i], role })),
     },
@@ -185,11 +185,11 @@ function projectionSteps() {
   if (config.positions === "rotary") {
     vectors = vectors.slice(0, 2).map((vector) => rotate(vector, query));
     steps.push({
-      title: "Turn query and key by their position",
+      title: "Rotate query and key by their position",
       line: "rotary",
       shape: `(T, D) = (${trace.T}, ${D})`,
       words: [
-        `Pairs of dimensions turn by an angle that grows with the position, here ${query + 1}. What two characters score then depends on how far apart they are.`,
+        `Each pair of dimensions is rotated by an angle that grows with the position, here ${query + 1}. The score then depends on the distance between query and key.`,
       ],
       strips: roleStrips(vectors),
     });
@@ -197,11 +197,11 @@ function projectionSteps() {
   if (config.qk_norm) {
     const lengths = vectors.map((vector) => number(Math.sqrt(dot(vector, vector))));
     steps.push({
-      title: "Bring queries and keys to one length",
+      title: "Normalise query and key",
       line: "qk_norm",
       shape: `|q| = |k| = √D = ${number(Math.sqrt(D))}`,
       words: [
-        `They were ${lengths[0]} and ${lengths[1]} long. Now direction alone decides, and no score can exceed √D = ${number(Math.sqrt(D))}.`,
+        `Their lengths were ${lengths[0]} and ${lengths[1]}. Only their directions matter now, and no score can exceed √D = ${number(Math.sqrt(D))}.`,
       ],
       strips: roleStrips([headVector("q", query), headVector("k", query)]),
     });
@@ -231,13 +231,13 @@ function givenVectorsStep() {
 
 function captions() {
   return [
-    "Every character makes all three from its x: ",
+    "Each character computes three vectors from its x: ",
     inRole("query", "what am I looking for?"),
     ", ",
     inRole("key", "what do I have?"),
     ", ",
     inRole("value", "what can I share?"),
-    ". These are those of ",
+    ". Here they are for ",
     asker(),
   ];
 }
@@ -254,14 +254,14 @@ function scoreSteps() {
   const products = q.map((value, d) => value * k[d]);
   return [
     {
-      title: "Score: multiply query with key, and add up",
+      title: "Score: the dot product of query and key",
       line: "score",
       shape: `scores (T, T) = (${T}, ${T})`,
       words: [
         asker(),
         " · ",
         lookedAt(),
-        ` = ${product}; divided by √D = ${root} it is ${score}. The division keeps the softmax from being too sure.`,
+        ` = ${product}. Divided by √D = ${root}, it is the score ${score}. The division keeps the softmax from saturating.`,
       ],
       strips: [
         strip("query", q, "query"),
@@ -270,11 +270,11 @@ function scoreSteps() {
       ],
     },
     {
-      title: "Mask: nobody looks into the future",
+      title: "Mask: no character attends to a later one",
       line: "mask",
       shape: `(T, T) = (${T}, ${T})`,
       words: [
-        `Of the ${T} scores of this row, ${query + 1} remain; the ${T - 1 - query} of the characters that come later become −∞.`,
+        `Of the ${T} scores of this row, ${query + 1} remain. The ${T - 1 - query} scores of later characters become −∞.`,
       ],
       strips: [strip("scores", scores, "ink")],
     },
@@ -283,7 +283,7 @@ function scoreSteps() {
       line: "softmax",
       shape: `weights (T, T) = (${T}, ${T})`,
       words: [
-        `e to the ${score} is ${number(Math.exp(scores[key]))}; divided by the sum of all ${query + 1} it is `,
+        `exp(${score}) = ${number(Math.exp(scores[key]))}. Divided by the sum over all ${query + 1} keys, it is the weight `,
         el("b", { textContent: percent(weights[key]) }),
         `. The row sums to ${number(total(weights), 4)}.`,
       ],
@@ -307,13 +307,13 @@ function mixStep() {
   );
   const share = percent(total(order.map((j) => weights[j])));
   return {
-    title: "Mix: the values, each times its weight, added up",
+    title: "Mix: the weighted sum of the values",
     line: "mix",
     shape: `out (T, D) = (${T}, ${app.model.D})`,
     words: [
       "What the characters ",
       inRole("value", "share"),
-      `: the ${order.length} largest weights, ${share} in all, and the sum over all ${query + 1}.`,
+      `: the values with the ${order.length} largest weights, together ${share}, and the sum over all ${query + 1}.`,
     ],
     strips: [...summands, strip("sum", headVector("out", query), "output")],
   };
@@ -328,19 +328,19 @@ function writeStep() {
   const thinks =
     config.feed_forward === "none"
       ? ""
-      : " Then a feed-forward layer works on what each character has gathered.";
+      : " Then a feed-forward layer computes on each character by itself.";
   return {
-    title: config.residual ? "Project, and add to the stream" : "Put the heads side by side",
+    title: config.residual ? "Project, and add to the residual stream" : "Concatenate the heads",
     line: config.residual ? "project" : "residual",
     shape: `(T, C) = (${trace.T}, ${C})`,
     words: [
       config.residual
-        ? `${name} writes this; the other heads of the layer write theirs, and all are added to x.${thinks}`
-        : `Each head fills its own dimensions of the next vector.${thinks}`,
+        ? `${name} writes this vector. The outputs of all heads of the layer are added to the stream.${thinks}`
+        : `Each head fills its own dimensions of the output.${thinks}`,
     ],
     strips: [
       strip(`${name} writes`, writtenBy(model, layer, head, headVector("out", query)), "output"),
-      strip(`x after layer ${layer + 1}`, row(trace.layers[layer].output, query, C), "ink"),
+      strip(`stream after layer ${layer + 1}`, row(trace.layers[layer].output, query, C), "ink"),
     ],
   };
 }
@@ -353,10 +353,10 @@ function oddsStep() {
     .slice(0, 3)
     .map((id) => `${said(model.alphabet[id])} ${percent(odds[id])}`);
   return {
-    title: "Read out: odds of the next character",
+    title: "Logits: probabilities of the next character",
     line: "read_out",
     shape: `logits (T, V) = (${trace.T}, ${model.V})`,
-    words: [`After the last layer, a softmax over the alphabet: ${best.join(", ")}.`],
-    strips: [strip("odds", odds, "output")],
+    words: [`A softmax turns the logits into probabilities over the alphabet: ${best.join(", ")}.`],
+    strips: [strip("probabilities", odds, "output")],
   };
 }

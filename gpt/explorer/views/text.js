@@ -1,4 +1,4 @@
-/* View 1: the text, coloured by what the open head does on it, and what comes next. */
+/* View 1: the text, marked with the open head's weights, and the next character. */
 
 import { allHeads, app, characterAt, hasHeads, openHead } from "../app.js";
 import { colour, css, ramp, readableOn, sized } from "../draw.js";
@@ -87,7 +87,7 @@ function optionAt(position) {
   return option;
 }
 
-/** Lines end where the text's own end, and else where a word does.
+/** The text breaks at its own line ends and between words.
  * @param {string} character
  */
 function breakAfter(character) {
@@ -135,9 +135,9 @@ export function oddsView() {
     const truth =
       next === undefined
         ? "the text ends here"
-        : `the text has ${said(model.alphabet[next])}: ${percent(now[next])}`;
+        : `in the text: ${said(model.alphabet[next])}, ${percent(now[next])}`;
     box.replaceChildren(
-      el("h3", {}, "What comes after ", asker(), "?"),
+      el("h3", {}, "Next character after ", asker()),
       oddsBars(ranked(most).slice(0, 8), now, { before, next }),
       note(truth),
     );
@@ -172,12 +172,7 @@ export function sentenceView() {
  */
 export function legendView() {
   const shares = [0, 0.01, 0.1, 0.25, 0.5, 1];
-  const roles = {
-    query: "the character that asks",
-    key: "the one looked at",
-    value: "what is shared",
-    output: "what comes of it",
-  };
+  const roles = ["query", "key", "value", "output"];
   return (change) => {
     if (change !== "trace") return;
     const shade = ramp();
@@ -187,9 +182,7 @@ export function legendView() {
       swatch.style.color = readableOn(shade(share));
       return swatch;
     });
-    const named = Object.entries(roles).map(([role, meaning]) =>
-      el("span", {}, inRole(role, "■ "), meaning),
-    );
+    const named = roles.map((role) => el("span", {}, inRole(role, "■ "), role));
     find("legend").replaceChildren(el("span", {}, "weight ", ...swatches), ...named);
   };
 }

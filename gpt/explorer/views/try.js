@@ -1,4 +1,4 @@
-/* View 8: weights changed by hand, and what it does to the next character. */
+/* View 8: weights changed by hand, and the effect on the next character. */
 
 import { app, openHead } from "../app.js";
 import { HEAD_EDITS, labelOf } from "../edits.js";
@@ -33,13 +33,13 @@ export function tryView() {
     const { layer, head, query } = app.state;
     const name = headName(layer, head);
     const chosen = app.edits.get(name)?.kind ?? null;
-    legend.textContent = `make the weights of ${name}`;
+    legend.textContent = `weights of ${name}`;
     for (const { input, kind } of choices) input.checked = kind === chosen;
-    words.replaceChildren("or set one weight: ", asker(), " gives ", lookedAt());
+    words.replaceChildren("set one weight: ", asker(), " gives ", lookedAt());
     const weight = selectedOf(openHead().weights);
     slider.value = String(Math.round(100 * weight));
     slider.disabled = query === 0;
-    amount.textContent = query === 0 ? "100 %: it has no one else to look at" : percent(weight);
+    amount.textContent = query === 0 ? "100 %: it is the only key" : percent(weight);
     result.replaceChildren(...outcome());
   };
 }
@@ -50,7 +50,7 @@ export function tryView() {
 function headChoice(kind) {
   const input = el("input", { type: "radio", name: "edit", value: kind ?? "" });
   input.addEventListener("change", () => changeHead(kind && { kind }));
-  const words = kind ? labelOf(kind) : "as the model has it";
+  const words = kind ? labelOf(kind) : "as computed";
   return { kind, input, label: el("label", {}, input, ` ${words}`) };
 }
 
@@ -75,7 +75,7 @@ function outcome() {
   const loss =
     lossBefore === null || lossNow === null
       ? ""
-      : `Loss on this text: ${number(lossBefore, 3)} → ${number(lossNow, 3)} nats a character. `;
+      : `Loss on this text: ${number(lossBefore, 3)} → ${number(lossNow, 3)} nats per character. `;
   const changed = [...edits].map(([name, { kind }]) => `${name} ${labelOf(kind)}`).join(", ");
   return [
     el(
@@ -83,7 +83,7 @@ function outcome() {
       {},
       "Changed: ",
       el("b", { textContent: changed }),
-      `. ${loss}The odds after ${saidAt(query)} that moved most (the mark is where they were):`,
+      `. ${loss}The probabilities after ${saidAt(query)} that changed most; the mark is the former value:`,
     ),
     oddsBars(ranked(moved).slice(0, 8), now, { before }),
   ];

@@ -1,4 +1,4 @@
-/* View 4: why a weight is what it is: the ranked keys, and the score's dimensions. */
+/* View 4: why a weight is what it is: the ranked keys, and the score by dimension. */
 
 import { app, characterAt, openHead } from "../app.js";
 import { drawWaterfall } from "../draw.js";
@@ -46,9 +46,9 @@ export function whyView() {
     const order = ranked(row(open.scores, query, T).subarray(0, query + 1));
     const later = T - 1 - query;
     intro.replaceChildren(
-      "The keys that ",
+      "The keys of ",
       asker(),
-      ` may look at, best match first. It cannot look at the ${later} after it: the mask sets their scores to −∞.`,
+      `, the highest score first. The mask sets the scores of the ${later} later characters to −∞.`,
     );
     refillRanking(ranking, rankingTable(open, all ? order : order.slice(0, MOST_KEYS)));
     more.hidden = order.length <= MOST_KEYS;
@@ -111,14 +111,14 @@ function sumOf(products, score) {
   const plus = products.map(({ product }) => product).filter((product) => product > 0);
   const agreed = total(plus);
   return (
-    `${products.length} products, the largest first: ${signed(agreed)} from the ${plus.length} dimensions that agree, ` +
-    `${signed(score - agreed)} from those that do not; the last bar is their sum, the score ${signed(score)}.`
+    `${products.length} products, the largest first. The ${plus.length} positive ones sum to ${signed(agreed)}, ` +
+    `the others to ${signed(score - agreed)}. The last bar is the sum of all, the score ${signed(score)}.`
   );
 }
 
 const RANKING_HEAD = [
   "",
-  "key, with what is around it",
+  "key, in its context",
   "q·k",
   "÷ √D",
   "e^(score − best)",
@@ -144,7 +144,7 @@ function rankingTable(open, keys) {
     const button = el("button", {
       type: "button",
       className: "plain",
-      ariaLabel: `look at ${saidAt(j)}`,
+      ariaLabel: `select ${saidAt(j)}`,
       textContent: String(j + 1),
     });
     const line = el(
