@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from explorer_pages import settle
 from hypothesis import settings
 
 import gpt.paths
@@ -97,3 +98,38 @@ def browser() -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """Opens HTML in a new page; at the end, holds it to have been quiet and alone."""
+    complaints: list[str] = []
+
+    def listen(page: Any) -> None:
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: check(request.url))
+
+    def check(url: str) -> None:
+        if not url.startswith((path.as_uri(), "data:", "blob:")):
+            complaints.append(f"request: {url}")
+
+    def open_(html: str, hash: str = "", width: int = 1200, scheme: str = "light") -> Any:
+        path.write_text(html, "utf-8")
+        page = context(width, scheme).new_page()
+        listen(page)
+        page.goto(path.as_uri() + hash)
+        page.wait_for_selector("html[data-ready]")
+        settle(page)
+        return page
+
+    def context(width: int, scheme: str) -> Any:
+        made = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(made)
+        return made
+
+    path, contexts = tmp_path / "page.html", []
+    yield open_
+    for made in contexts:
+        made.close()
+    assert complaints == []

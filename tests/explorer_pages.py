@@ -1,5 +1,9 @@
-"""Pages of small models, made by the tests themselves."""
+"""Pages of small models, made by the tests themselves, and how tests read them."""
 
+from typing import Any
+
+import numpy as np
+import pytest
 import torch
 from attention_models import VARIANTS, build
 
@@ -43,3 +47,27 @@ def rounded(checkpoint: Checkpoint) -> GPT:
         for parameter in model.parameters():
             parameter.copy_(parameter.half())
     return model
+
+
+def settle(page: Any) -> None:
+    """Wait until what is out of sight is drawn too."""
+    page.wait_for_timeout(450)
+
+
+def wait_for_length(page: Any, length: int) -> None:
+    """Wait until a text of `length` characters is read; the page's policy forbids Playwright's own
+    way of waiting, which is to evaluate text as a program."""
+    for _ in range(50):
+        if page.evaluate("explorer.app.trace.T") == length:
+            return
+        page.wait_for_timeout(100)
+    pytest.fail(f"no text of {length} characters was read")
+
+
+def numbers(page: Any, expression: str) -> torch.Tensor:
+    """A Float32Array of the page."""
+    return torch.tensor(page.evaluate(f"Array.from({expression})"), dtype=torch.float32)
+
+
+def tokens_of(exhibit, text: str = TEXT) -> torch.Tensor:
+    return torch.from_numpy(exhibit.checkpoint.tokenizer.encode(text).astype(np.int64))

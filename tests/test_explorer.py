@@ -14,8 +14,9 @@ import torch
 from attention_models import VARIANTS
 from explorer_pages import TEXT, TORTURE_TEXT, exhibit_of, rounded, torture_exhibit
 
+from gpt import model as model_py
 from gpt.errors import Exit, Mistake
-from gpt.explorer import export
+from gpt.explorer import export, lines
 from gpt.storage.checkpoint import save_checkpoint
 from scripts import explore
 
@@ -97,10 +98,20 @@ def test_larger_model_sends_the_numbers_of_its_text_instead_of_its_weights():
     assert unpacked(data["trace"]).size == vectors + logits
 
 
-def test_lines_of_the_model_are_found_in_it():
-    source = Path(export.model_source.__file__).read_text().splitlines()
-    for line in export.source_lines().values():
-        assert source[line["number"] - 1].strip().startswith(line["text"])
+def test_statements_of_the_model_are_found_in_it():
+    source = Path(model_py.__file__).read_text("utf-8").splitlines()
+    found = lines.source_lines()
+    for name, (_, start) in lines.STATEMENTS.items():
+        assert source[found[name]["number"] - 1].strip().startswith(start)
+    assert found["score"]["text"] == "scores = (q * D**-0.5) @ k.transpose(-2, -1)"
+    assert found["mask"]["text"] == "scores = scores + future"
+
+
+@pytest.mark.parametrize(("start", "count"), [("scores = gone", 0), ("scores", 2)])
+def test_a_statement_that_is_not_there_is_named(start, count):
+    message = f"{count} statements of attend start with '{start}', not 1"
+    with pytest.raises(ValueError, match=message):
+        lines.find_statement(model_py.attend, start)
 
 
 def test_other_checkpoints_come_along(run):

@@ -5,86 +5,30 @@
 
 import re
 
-import numpy as np
 import pytest
 import torch
-from attention_models import VARIANTS, WITH_HEADS, build
+from attention_models import VARIANTS, build
 from explorer_pages import (
     LETTERS,
     TEXT,
     TORTURE_TEXT,
     checkpoint_of,
     exhibit_of,
+    numbers,
     rounded,
+    settle,
+    tokens_of,
     torture_exhibit,
+    wait_for_length,
 )
 
-from gpt.attention.decompose import mute, score_parts
+from gpt.attention.decompose import mute
 from gpt.attention.roles import MEASURES, SHARES, Measure, measure, role_in_words, uniform_weights
 from gpt.attention.trace import trace
 from gpt.explorer import export
 
 pytestmark = pytest.mark.browser
 CLOSE = {"rtol": 0, "atol": 1e-4}
-
-
-@pytest.fixture
-def open_page(browser, tmp_path):
-    """Opens HTML in a new page; at the end, holds it to have been quiet and alone."""
-    complaints: list[str] = []
-
-    def listen(page) -> None:
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: check(request.url))
-
-    def check(url: str) -> None:
-        if not url.startswith((path.as_uri(), "data:", "blob:")):
-            complaints.append(f"request: {url}")
-
-    def open_(html: str, hash: str = "", width: int = 1200, scheme: str = "light"):
-        path.write_text(html, "utf-8")
-        page = context(width, scheme).new_page()
-        listen(page)
-        page.goto(path.as_uri() + hash)
-        page.wait_for_selector("html[data-ready]")
-        settle(page)
-        return page
-
-    def context(width: int, scheme: str):
-        made = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(made)
-        return made
-
-    path, contexts = tmp_path / "page.html", []
-    yield open_
-    for made in contexts:
-        made.close()
-    assert complaints == []
-
-
-def settle(page) -> None:
-    """Wait until what is out of sight is drawn too."""
-    page.wait_for_timeout(450)
-
-
-def wait_for_length(page, length: int) -> None:
-    """Wait until a text of `length` characters is read; the page's policy forbids Playwright's own
-    way of waiting, which is to evaluate text as a program."""
-    for _ in range(50):
-        if page.evaluate("explorer.app.trace.T") == length:
-            return
-        page.wait_for_timeout(100)
-    pytest.fail(f"no text of {length} characters was read")
-
-
-def numbers(page, expression: str) -> torch.Tensor:
-    """A Float32Array of the page."""
-    return torch.tensor(page.evaluate(f"Array.from({expression})"), dtype=torch.float32)
-
-
-def tokens_of(exhibit, text: str = TEXT) -> torch.Tensor:
-    return torch.from_numpy(exhibit.checkpoint.tokenizer.encode(text).astype(np.int64))
 
 
 def selection(page) -> dict:
@@ -131,37 +75,6 @@ def test_one_broken_weight_turns_the_badge_red(open_page):
     page = open_page(export.assemble(export.json_for_html(data)))
     assert page.get_attribute("#badge", "class") == "bad"
     assert "disagree" in page.text_content("#badge")
-
-
-@pytest.mark.parametrize("variant", WITH_HEADS)
-def test_parts_of_a_score_are_torch_s_and_sum_to_it(open_page, variant):
-    exhibit = exhibit_of(variant)
-    model = rounded(exhibit.checkpoint)
-    layer, head, query, key = model.config.n_layer - 1, model.config.n_head - 1, 7, 4
-    page = open_page(export.html(exhibit), f"#head=L{layer + 1}H{head + 1}&query=8&key=5")
-    expected = score_parts(model, trace(model, tokens_of(exhibit)), layer, head, query, key)
-    found = page.evaluate("explorer.app.parts")
-    assert [part["name"] for part in found["queries"]] == list(expected.names)
-    pairs = torch.tensor(found["scores"])
-    torch.testing.assert_close(pairs, expected.pairs, **CLOSE)
-    assert float(pairs.sum()) == pytest.approx(expected.score, abs=1e-4)
-    assert f"sums to {expected.score:+.4f}".replace("-", "−") in page.text_content("#source")
-
-
-@pytest.mark.parametrize("variant", ["gpt", "rotary", "modern", "no positions"])
-def test_in_layer_1_the_rule_is_the_score_itself(open_page, variant):
-    page = open_page(export.html(exhibit_of(variant)), "#head=L1H2&query=8&key=5")
-    rule, score = page.evaluate(
-        """() => {
-          const { app, characterScores } = explorer;
-          const ids = app.model.alphabet.map((_, id) => id);
-          const [query, key] = [7, 4];
-          const scores = characterScores(app.model, { layer: 0, head: 1, ids, query, key });
-          const own = app.trace.tokens[query] * ids.length + app.trace.tokens[key];
-          return [scores[own], app.trace.layers[0].heads[1].scores[query * app.trace.T + key]];
-        }"""
-    )
-    assert rule == pytest.approx(score, abs=1e-5)
 
 
 @pytest.mark.parametrize("variant", ["gpt", "modern", "one head"])

@@ -1,84 +1,51 @@
-/* Characters as people read them, and the few kinds of pictures that the page is made of. */
+/* Colours, and the pictures that the page draws on canvases. */
 
-/** A new element; `properties` are set on it, strings among the children become text. */
-function el(tag, properties = {}, ...children) {
-  const { data = {}, aria = {}, ...rest } = properties;
-  const element = Object.assign(document.createElement(tag), rest);
-  Object.assign(element.dataset, data);
-  for (const [name, value] of Object.entries(aria)) element.setAttribute(`aria-${name}`, value);
-  element.append(...children);
-  return element;
-}
+import { el } from "./html.js";
+import { extent, row, total } from "./numbers.js";
 
-function find(id) {
-  return document.getElementById(id);
-}
+/** @import { Matrix } from "./numbers.js" */
 
-// --- characters --------------------------------------------------------------------------------
+/**
+ * Red, green and blue, 0 to 255.
+ * @typedef {number[]} Rgb
+ *
+ * One side of a grid; `at` is the row or column that is marked, in the colour of `role`.
+ * @typedef {{names: string[], title: string, role: string, at?: number}} Axis
+ *
+ * The cell of a grid under the pointer.
+ * @typedef {(event: MouseEvent) => {row: number, column: number} | null} CellAt
+ */
 
-const NAMES = { " ": "space", "\n": "line end", "\t": "tab", "'": "apostrophe" };
-
-/** A character so that it can be seen: white space has glyphs, what has no shape has its number. */
-function glyph(character) {
-  if (app.data.glyphs[character]) return app.data.glyphs[character];
-  if (/\p{M}/u.test(character)) return `◌${character}`;
-  return /[\p{C}\p{Z}]/u.test(character) ? codePoint(character) : character;
-}
-
-function codePoint(character) {
-  return `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
-}
-
-/** A character in a sentence: 'u', or space, or U+202E. */
-function said(character) {
-  return NAMES[character] ?? `'${glyph(character)}'`;
-}
-
-// --- numbers -----------------------------------------------------------------------------------
-
-function percent(share) {
-  if (Number.isNaN(share)) return "–";
-  const value = 100 * share;
-  if (value > 0 && value < 0.1) return "<\u00a00.1\u00a0%";
-  return `${value >= 9.95 || value === 0 ? value.toFixed(0) : value.toFixed(1)}\u00a0%`;
-}
-
-function number(value, digits = 2) {
-  if (Number.isNaN(value)) return "–";
-  if (value === -Infinity) return "−∞";
-  return value
-    .toFixed(digits)
-    .replace(/^-(?=.*[1-9])/, "−")
-    .replace(/^-/, "");
-}
-
-function signed(value, digits = 2) {
-  const text = number(value, digits);
-  return value > 0 && /[1-9]/.test(text) ? `+${text}` : text;
-}
-
-// --- colours -----------------------------------------------------------------------------------
-
+/** @type {Map<string, Rgb>} */
 const palette = new Map();
 
-/** A colour of the style sheet, as [red, green, blue]. Reading it is slow: it is kept. */
-function colour(name) {
-  if (!palette.has(name)) {
-    const hex = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-    palette.set(
-      name,
-      [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16)),
-    );
-  }
-  return palette.get(name);
+/** A colour of the style sheet. It is kept, because reading it is slow.
+ * @param {string} name
+ * @returns {Rgb}
+ */
+export function colour(name) {
+  const known = palette.get(name);
+  if (known) return known;
+  const hex = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const rgb = [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
+  palette.set(name, rgb);
+  return rgb;
 }
 
-function css([red, green, blue]) {
+/** Read the colours again: the colour scheme is another one. */
+export function forgetColours() {
+  palette.clear();
+}
+
+/** @param {Rgb} rgb */
+export function css([red, green, blue]) {
   return `rgb(${red} ${green} ${blue})`;
 }
 
-/** The one ramp for weight: from paper to ink. The root lets small weights be seen. */
-function ramp() {
+/** The one ramp for weights: from paper to ink. The square root makes small weights visible.
+ * @returns {(share: number) => Rgb}
+ */
+export function ramp() {
   const [paper, ink] = [colour("paper"), colour("ink")];
   return (share) => {
     const level = Math.sqrt(Math.min(Math.max(share, 0), 1));
@@ -86,8 +53,10 @@ function ramp() {
   };
 }
 
-/** Black or white, whichever reads better on a colour. */
-function readableOn(rgb) {
+/** Black or white, whichever reads better on a colour.
+ * @param {Rgb} rgb
+ */
+export function readableOn(rgb) {
   const [r, g, b] = rgb.map((value) => {
     const share = value / 255;
     return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
@@ -95,22 +64,14 @@ function readableOn(rgb) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000000" : "#ffffff";
 }
 
-// --- pictures ----------------------------------------------------------------------------------
+// --- pictures of matrices ----------------------------------------------------------------------
 
-/** Size a canvas in CSS pixels and give its context, sharp on dense screens. */
-function contextOf(canvas, width, height) {
-  const density = window.devicePixelRatio || 1;
-  canvas.width = Math.round(width * density);
-  canvas.height = Math.round(height * density);
-  canvas.style.width = `${width}px`;
-  canvas.style.height = `${height}px`;
-  const context = canvas.getContext("2d");
-  context.scale(density, density);
-  return context;
-}
-
-/** A picture of `columns` × `rows` pixels; `rgbAt(row, column)` gives each, or null for none. */
-function pixels(rows, columns, rgbAt) {
+/** A picture with a pixel for each entry of a matrix; `rgbAt` may leave it empty.
+ * @param {number} rows
+ * @param {number} columns
+ * @param {(row: number, column: number) => Rgb | null} rgbAt
+ */
+export function pixels(rows, columns, rgbAt) {
   const canvas = el("canvas", { width: columns, height: rows });
   const image = new ImageData(columns, rows);
   for (let i = 0; i < rows; i++) {
@@ -119,33 +80,40 @@ function pixels(rows, columns, rgbAt) {
       if (rgb) image.data.set([...rgb, 255], 4 * (i * columns + j));
     }
   }
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  contextOf(canvas).putImageData(image, 0, 0);
   return canvas;
 }
 
-function paste(context, picture, x, y, width, height) {
-  context.imageSmoothingEnabled = false;
-  context.drawImage(picture, x, y, width, height);
-}
-
-/** Weights (T, T) as pixels; the future stays empty. */
-function weightPixels(weights, T) {
+/** Weights (T, T); later keys stay empty.
+ * @param {Matrix} weights
+ * @param {number} T
+ */
+export function weightPixels(weights, T) {
   const shade = ramp();
   return pixels(T, T, (i, j) => (j <= i ? shade(weights[i * T + j]) : null));
 }
 
-/** Numbers of any sign as pixels of the same ramp, the lowest paper, the highest ink. */
-function valuePixels(values, rows, columns) {
+/** Numbers of any sign: the lowest is paper, the highest ink; −∞ stays empty.
+ * @param {Matrix} values
+ * @param {number} rows
+ * @param {number} columns
+ */
+export function valuePixels(values, rows, columns) {
   const shade = ramp();
-  const [low, high] = extent(values);
-  return pixels(rows, columns, (i, j) =>
-    shade(((values[i * columns + j] - low) / (high - low || 1)) ** 2),
-  );
+  const [low, high] = extent(values.filter(Number.isFinite));
+  return pixels(rows, columns, (i, j) => {
+    const value = values[i * columns + j];
+    return value === -Infinity ? null : shade(((value - low) / (high - low || 1)) ** 2);
+  });
 }
 
-/** What stands out in each row, as pixels of the ramp: its mean and all below it are paper. A
- * softmax sees only such differences along a row. */
-function standingOut(values, rows, columns) {
+/** Each row's numbers above its mean; the mean and all below it are paper. A softmax depends on such
+ * differences along a row only.
+ * @param {Matrix} values
+ * @param {number} rows
+ * @param {number} columns
+ */
+export function standingOut(values, rows, columns) {
   const shade = ramp();
   const means = Array.from({ length: rows }, (_, i) => total(row(values, i, columns)) / columns);
   const above = values.map((value, n) => Math.max(0, value - means[Math.floor(n / columns)]));
@@ -153,64 +121,62 @@ function standingOut(values, rows, columns) {
   return pixels(rows, columns, (i, j) => shade((above[i * columns + j] / (high || 1)) ** 2));
 }
 
-function extent(values) {
-  let [low, high] = [Infinity, -Infinity];
-  for (const value of values) {
-    if (value < low) low = value;
-    if (value > high) high = value;
-  }
-  return [low, high];
+// --- drawing -----------------------------------------------------------------------------------
+
+/** @param {HTMLCanvasElement} canvas */
+function contextOf(canvas) {
+  return /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
 }
 
-/** A table picture with its axes: cells, glyphs along both sides, and a frame around a row or a cell.
- *
- * `rows` and `columns` are { names, title, role, at }: the one marked, if any, in the role's colour.
+/** Size a canvas in CSS pixels, sharp on dense screens.
+ * @param {HTMLCanvasElement} canvas
+ * @param {number} width
+ * @param {number} height
  */
-function drawGrid(canvas, { picture, rows, columns, most }) {
-  const edge = 34;
-  const cell = Math.max(3, Math.min(22, Math.floor((most - edge) / columns.names.length)));
+export function sized(canvas, width, height) {
+  const density = window.devicePixelRatio || 1;
+  canvas.width = Math.round(width * density);
+  canvas.height = Math.round(height * density);
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  const context = contextOf(canvas);
+  context.scale(density, density);
+  return context;
+}
+
+/** Show a picture as it is.
+ * @param {HTMLCanvasElement} canvas
+ * @param {HTMLCanvasElement} picture
+ */
+export function copyPicture(canvas, picture) {
+  Object.assign(canvas, { width: picture.width, height: picture.height });
+  contextOf(canvas).drawImage(picture, 0, 0);
+}
+
+const EDGE = 34; // pixels for the labels of a grid
+
+/** A picture of a matrix with its axes, and frames around the marked row and cell.
+ * @param {HTMLCanvasElement} canvas
+ * @param {{picture: HTMLCanvasElement, rows: Axis, columns: Axis, most: number}} grid  at most
+ *   `most` pixels wide
+ * @returns {CellAt}
+ */
+export function drawGrid(canvas, { picture, rows, columns, most }) {
+  const cell = Math.max(3, Math.min(22, Math.floor((most - EDGE) / columns.names.length)));
   const [width, height] = [cell * columns.names.length, cell * rows.names.length];
-  const context = contextOf(canvas, edge + width + 1, edge + height + 1);
+  const context = sized(canvas, EDGE + width + 1, EDGE + height + 1);
   context.fillStyle = css(colour("paper"));
-  context.fillRect(0, 0, edge + width + 1, edge + height + 1);
-  paste(context, picture, edge, edge, width, height);
-  context.font = `${Math.max(9, Math.min(13, cell + 2))}px monospace`;
-  context.textAlign = "center";
-  context.textBaseline = "middle";
-  const label = (text, x, y, marked, role) => {
-    context.fillStyle = css(colour(marked ? role : "soft"));
-    if (cell >= 7 || marked) context.fillText([...text].length > 2 ? "¤" : text, x, y);
-  };
-  rows.names.forEach((text, i) =>
-    label(text, edge - 9, edge + (i + 0.5) * cell, i === rows.at, rows.role),
-  );
-  columns.names.forEach((text, j) =>
-    label(text, edge + (j + 0.5) * cell, edge - 9, j === columns.at, columns.role),
-  );
-  context.font = `12px sans-serif`;
-  context.textAlign = "left";
-  context.fillStyle = css(colour(columns.role));
-  context.fillText(`${columns.title} →`, edge, 9);
-  context.save();
-  context.translate(9, edge);
-  context.rotate(Math.PI / 2);
-  context.fillStyle = css(colour(rows.role));
-  context.fillText(`${rows.title} →`, 0, 0);
-  context.restore();
-  context.lineWidth = 2;
-  if (rows.at >= 0) {
-    context.strokeStyle = css(colour(rows.role));
-    context.strokeRect(edge, edge + rows.at * cell, width, cell);
-  }
-  if (rows.at >= 0 && columns.at >= 0) {
-    context.strokeStyle = css(colour(columns.role));
-    context.strokeRect(edge + columns.at * cell, edge + rows.at * cell, cell, cell);
-  }
-  canvas.cellAt = (event) => {
+  context.fillRect(0, 0, EDGE + width + 1, EDGE + height + 1);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(picture, EDGE, EDGE, width, height);
+  drawLabels(context, rows, columns, cell);
+  drawTitles(context, rows, columns);
+  drawFrames(context, rows, columns, cell);
+  return (event) => {
     const box = canvas.getBoundingClientRect();
-    const scale = (edge + width + 1) / box.width;
+    const scale = (EDGE + width + 1) / box.width;
     const [column, line] = [event.clientX - box.left, event.clientY - box.top].map((along) =>
-      Math.floor((along * scale - edge) / cell),
+      Math.floor((along * scale - EDGE) / cell),
     );
     const inside =
       column >= 0 && line >= 0 && column < columns.names.length && line < rows.names.length;
@@ -218,9 +184,69 @@ function drawGrid(canvas, { picture, rows, columns, most }) {
   };
 }
 
-/** Numbers as bars up and down from a line, in a role's colour. */
-function drawStrip(canvas, values, role, { width = 320, height = 36 } = {}) {
-  const context = contextOf(canvas, width, height);
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {Axis} rows
+ * @param {Axis} columns
+ * @param {number} cell
+ */
+function drawLabels(context, rows, columns, cell) {
+  context.font = `${Math.max(9, Math.min(13, cell + 2))}px monospace`;
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  const along = (
+    /** @type {Axis} */ axis,
+    /** @type {(middle: number) => [number, number]} */ place,
+  ) =>
+    axis.names.forEach((text, i) => {
+      const marked = i === axis.at;
+      context.fillStyle = css(colour(marked ? axis.role : "soft"));
+      const shown = [...text].length > 2 ? "¤" : text;
+      if (cell >= 7 || marked) context.fillText(shown, ...place(EDGE + (i + 0.5) * cell));
+    });
+  along(rows, (middle) => [EDGE - 9, middle]);
+  along(columns, (middle) => [middle, EDGE - 9]);
+}
+
+/** @param {CanvasRenderingContext2D} context @param {Axis} rows @param {Axis} columns */
+function drawTitles(context, rows, columns) {
+  context.font = `12px sans-serif`;
+  context.textAlign = "left";
+  context.fillStyle = css(colour(columns.role));
+  context.fillText(`${columns.title} →`, EDGE, 9);
+  context.save();
+  context.translate(9, EDGE);
+  context.rotate(Math.PI / 2);
+  context.fillStyle = css(colour(rows.role));
+  context.fillText(`${rows.title} →`, 0, 0);
+  context.restore();
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {Axis} rows
+ * @param {Axis} columns
+ * @param {number} cell
+ */
+function drawFrames(context, rows, columns, cell) {
+  const [line, column] = [rows.at ?? -1, columns.at ?? -1];
+  if (line < 0) return;
+  context.lineWidth = 2;
+  context.strokeStyle = css(colour(rows.role));
+  context.strokeRect(EDGE, EDGE + line * cell, cell * columns.names.length, cell);
+  if (column < 0) return;
+  context.strokeStyle = css(colour(columns.role));
+  context.strokeRect(EDGE + column * cell, EDGE + line * cell, cell, cell);
+}
+
+/** Numbers as bars up and down from a line, in a role's colour.
+ * @param {HTMLCanvasElement} canvas
+ * @param {Matrix} values
+ * @param {string} role
+ * @param {{width: number, height: number}} size
+ */
+export function drawStrip(canvas, values, role, { width, height }) {
+  const context = sized(canvas, width, height);
   const [low, high] = extent(values);
   const scale = height / 2 / (Math.max(-low, high) || 1);
   const step = width / values.length;
@@ -232,103 +258,35 @@ function drawStrip(canvas, values, role, { width = 320, height = 36 } = {}) {
   });
 }
 
-/** Contributions laid end to end, the largest first, from zero to their sum. */
-function drawWaterfall(canvas, parts, sum, { width, height = 150 }) {
+/** Contributions laid end to end, from zero to their sum.
+ * @param {HTMLCanvasElement} canvas
+ * @param {number[]} parts
+ * @param {number} sum
+ * @param {{width: number, height: number}} size
+ */
+export function drawWaterfall(canvas, parts, sum, { width, height }) {
   const ends = [0];
-  for (const part of parts) ends.push(ends.at(-1) + part);
+  for (const part of parts) ends.push(ends[ends.length - 1] + part);
   const [low, high] = extent(ends);
-  const context = contextOf(canvas, width, height);
-  const y = (value) => 8 + ((high - value) / (high - low || 1)) * (height - 16);
+  const context = sized(canvas, width, height);
+  const y = (/** @type {number} */ value) =>
+    8 + ((high - value) / (high - low || 1)) * (height - 16);
+  /** From the height of one value to that of another. */
+  const bar = (
+    /** @type {number} */ x,
+    /** @type {number} */ wide,
+    /** @type {number[]} */ ...values
+  ) => {
+    const [top, bottom] = values.map(y).sort((a, b) => a - b);
+    context.fillRect(x, top, wide, Math.max(1, bottom - top));
+  };
   const step = (width - 30) / parts.length;
   context.fillStyle = css(colour("line"));
   context.fillRect(0, y(0), width, 1);
   parts.forEach((part, i) => {
     context.fillStyle = css(colour(part >= 0 ? "ink" : "soft"));
-    const top = Math.min(y(ends[i]), y(ends[i + 1]));
-    context.fillRect(
-      i * step,
-      top,
-      Math.max(1, step - 1),
-      Math.max(1, Math.abs(y(ends[i]) - y(ends[i + 1]))),
-    );
+    bar(i * step, Math.max(1, step - 1), ends[i], ends[i + 1]);
   });
   context.fillStyle = css(colour("output"));
-  context.fillRect(width - 24, Math.min(y(0), y(sum)), 24, Math.max(1, Math.abs(y(0) - y(sum))));
-}
-
-/** Rows of name, bar and number. `from` and `to` are shares of the width. */
-function barRows(rows) {
-  const list = el("ul", { className: "bars" });
-  for (const { name, from = 0, to, text, role = "ink", marked = false, ghost = null } of rows) {
-    const bar = el("span", { className: `bar ${role}` });
-    bar.style.left = `${100 * Math.min(from, to)}%`;
-    bar.style.width = `${100 * Math.abs(to - from)}%`;
-    const track = el("span", { className: "track" }, bar);
-    if (ghost !== null) {
-      const before = el("span", { className: "ghost" });
-      before.style.left = `${100 * ghost}%`;
-      track.append(before);
-    }
-    const line = el(
-      "li",
-      {},
-      el("span", { className: "name", textContent: name }),
-      track,
-      el("span", { className: "amount", textContent: text }),
-    );
-    if (marked) line.className = "marked";
-    list.append(line);
-  }
-  return list;
-}
-
-/** Bars of numbers of both signs around a common zero. */
-function signedRows(parts, role) {
-  const [low, high] = extent([0, ...parts.map((part) => part.score)]);
-  const zero = -low / (high - low || 1);
-  return barRows(
-    parts.map(({ name, score }) => ({
-      name,
-      from: zero,
-      to: zero + score / (high - low || 1),
-      text: signed(score),
-      role,
-    })),
-  );
-}
-
-/** A table that is made when it is opened: each picture's numbers, for those who cannot see it. */
-function numbersTable(summary, make) {
-  const details = el(
-    "details",
-    { className: "numbers-table" },
-    el("summary", { textContent: summary }),
-  );
-  const fill = () => {
-    if (!details.open) return;
-    const { head, rows } = make();
-    const table = el(
-      "table",
-      {},
-      el("caption", { textContent: summary }),
-      el("thead", {}, tableRow("th", head, "col")),
-    );
-    table.append(el("tbody", {}, ...rows.map((cells) => tableRow("td", cells))));
-    details.replaceChildren(
-      details.firstChild,
-      el("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: summary }, table),
-    );
-  };
-  details.addEventListener("toggle", fill);
-  details.refresh = fill;
-  return details;
-}
-
-function tableRow(tag, cells, scope) {
-  const make = (text, first) => {
-    const cell = el(first && tag === "td" ? "th" : tag, { textContent: text });
-    if (scope || first) cell.scope = scope ?? "row";
-    return cell;
-  };
-  return el("tr", {}, ...cells.map((text, i) => make(text, i === 0)));
+  bar(width - 24, 24, 0, sum);
 }

@@ -6,7 +6,6 @@ as JSON: config, alphabet, weights as 16-bit floats, and torch's logits to hold 
 
 import base64
 import hashlib
-import inspect
 import json
 import re
 import zlib
@@ -19,45 +18,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpt import model as model_source
 from gpt.attention.glyphs import VISIBLE
 from gpt.attention.trace import attention_weights, trace
 from gpt.data.tokenizer import UnknownCharacter
 from gpt.errors import Exit, Mistake
+from gpt.explorer.bundle import bundle
+from gpt.explorer.lines import source_lines
 from gpt.model import GPT
 from gpt.storage.checkpoint import Checkpoint, load_checkpoint
 from gpt.storage.find import find_checkpoint
 from gpt.storage.run_directory import checkpoints_of, newest_run
 
 HERE = Path(__file__).parent
-VIEWS = ["common", "text", "heads", "matrix", "why", "source", "rule", "steps", "try", "learning"]
-SCRIPTS = [
-    *("numbers.js", "model.js", "circuits.js", "draw.js"),
-    *(f"views/{name}.js" for name in VIEWS),
-    "page.js",
-]
-
 MOST_PARAMETERS = 3_000_000  # above it, the file holds the text's traces instead of the weights
 MOST_LOGITS = 2**17  # of torch's, to compare with
 MOST_HISTORY = 600_000  # weights and logits of other checkpoints: some 0.9 MB
 MOST_STEPS = 24  # other checkpoints
-
-# The lines of model.py that the page's "step by step" shows, each by a piece found only there.
-LINES = {
-    "embed": "x = self.token_embedding(tokens)",
-    "position": "x = x + self.position_embedding.weight[",
-    "norm": "attended = self.attention(self.attention_norm(x))",
-    "qkv": "for linear in (self.query, self.key, self.value)",
-    "rotary": "q, k = self.rotary(q), self.rotary(k)",
-    "qk_norm": "return self.qk_norm(q), self.qk_norm(k), v",
-    "score": "scores = (q * D**-0.5) @ k.transpose(-2, -1)",
-    "mask": "scores = scores + future",
-    "softmax": "weights = scores.softmax(",
-    "mix": "return weights @ v, weights",
-    "project": "return F.dropout(self.projection(out)",
-    "residual": "x = x + attended if self.residual",
-    "read_out": "logits = self.lm_head(self.norm(x))",
-}
 
 
 @dataclass(frozen=True)
@@ -123,8 +99,8 @@ def assemble(data: str) -> str:
 
 
 def script() -> str:
-    """The page's scripts, one behind the other."""
-    return "\n".join(map(read, SCRIPTS))
+    """The page's modules as one script."""
+    return bundle("page.js", read)
 
 
 def read(name: str) -> str:
@@ -242,17 +218,6 @@ def pack(tensors: Iterable[Tensor]) -> str:
     halves = [tensor.detach().flatten().half().numpy().astype("<f2") for tensor in tensors]
     planes = np.concatenate(halves).view(np.uint8).reshape(-1, 2).T
     return base64.b64encode(zlib.compress(np.ascontiguousarray(planes).tobytes(), 9)).decode()
-
-
-def source_lines() -> dict[str, dict[str, Any]]:
-    """Number and text of each line of model.py that the page shows."""
-    lines = inspect.getsource(model_source).splitlines()
-    return {name: _find(piece, lines) for name, piece in LINES.items()}
-
-
-def _find(piece: str, lines: list[str]) -> dict[str, Any]:
-    [number] = [number for number, line in enumerate(lines, 1) if piece in line]
-    return {"number": number, "text": lines[number - 1].split("  # ")[0].strip()}
 
 
 def digest(content: str) -> str:

@@ -1,14 +1,79 @@
-/* The forward pass of gpt/model.py, which keeps all that it passes through.
+/* The forward pass of gpt/model.py. It keeps every intermediate result.
  *
- * T characters, C = n_embd, H = n_head, D = head_size, V characters in the alphabet. A head is as
- * the notes have it: q, k, v (T, D), scores and weights (T, T), out (T, D).
+ * T characters, C = n_embd, H = n_head, D = head_size, V characters in the alphabet.
  */
+
+import { add, dot, erf, linear, range, row, scale, softmax, total, unpack } from "./numbers.js";
+
+/** @import { Matrix } from "./numbers.js" */
+
+/**
+ * The model's part of the config, as gpt/config.py defines it.
+ * @typedef {object} Config
+ * @property {number} block_size
+ * @property {number} n_layer
+ * @property {number} n_head
+ * @property {number} n_embd  0: a bigram table
+ * @property {"none" | "learned" | "rotary"} positions
+ * @property {"none" | "layer" | "rms"} norm
+ * @property {boolean} embedding_norm
+ * @property {boolean} qk_norm
+ * @property {"none" | "relu" | "gelu" | "relu2"} feed_forward
+ * @property {boolean} residual
+ * @property {number | null} logit_softcap
+ *
+ * What the forward pass needs of the page's data (app.js has all of it).
+ * @typedef {object} ModelData
+ * @property {Config} config
+ * @property {number[]} alphabet  code points
+ * @property {{sizes: [string, number][], numbers: string}} [weights]  packed as halves
+ *
+ * @typedef {object} Model
+ * @property {Config} config
+ * @property {Map<string, Matrix>} tensors  weights by their names in model.py; may be empty
+ * @property {string[]} alphabet
+ * @property {Map<string, number>} ids  of the characters
+ * @property {number} C
+ * @property {number} D
+ * @property {number} V
+ *
+ * @typedef {object} Head
+ * @property {Matrix} q  (T, D)
+ * @property {Matrix} k  (T, D)
+ * @property {Matrix} v  (T, D)
+ * @property {Matrix} scores  (T, T), of later keys too
+ * @property {Matrix} weights  (T, T)
+ * @property {Matrix} out  (T, D)
+ *
+ * @typedef {object} Block
+ * @property {Matrix} input  (T, C)
+ * @property {Matrix} normed  (T, C), what queries, keys and values are computed from
+ * @property {Head[]} heads
+ * @property {Matrix} [thought]  (T, C), what the feed-forward layer writes
+ * @property {Matrix} output  (T, C)
+ *
+ * @typedef {object} Trace
+ * @property {number[]} tokens
+ * @property {number} T
+ * @property {Block[]} layers
+ * @property {Matrix} final  (T, C), the last state of the residual stream
+ * @property {Matrix} logits  (T, V)
+ *
+ * @typedef {{scale: number, gain?: Matrix, bias?: Matrix}} Norm
+ * @typedef {"query" | "key" | "value"} What
+ *
+ * Changes the weights (T, T) of a head.
+ * @typedef {(weights: Matrix, T: number) => Matrix} ChangeWeights
+ */
+
+/** @type {What[]} */
+export const QKV = ["query", "key", "value"];
 
 const LAYER_EPS = 1e-5; // torch's default
 const RMS_EPS = 1e-6; // as in model.py
 
-/** A model that can run: its config, its alphabet and its weights by their names in model.py. */
-async function loadModel(data) {
+/** @param {ModelData} data @returns {Promise<Model>} */
+export async function loadModel(data) {
   const { config } = data;
   const tensors = new Map();
   if (data.weights) {
@@ -31,60 +96,93 @@ async function loadModel(data) {
   };
 }
 
-/** How a norm maps a row x: a scale, and for LayerNorm a mean, a gain and a bias beside it. */
-function normOf(model, name, x) {
+/** @param {Model} model @param {string} name */
+export function tensorOf(model, name) {
+  const tensor = model.tensors.get(name);
+  if (!tensor) throw new Error(`the page has no weights ${name}`);
+  return tensor;
+}
+
+/** @param {number} layer @param {number} head */
+export function headName(layer, head) {
+  return `L${layer + 1}H${head + 1}`;
+}
+
+// --- norms -------------------------------------------------------------------------------------
+
+/** How a norm maps a row x: a scale, and for LayerNorm a mean, a gain and a bias beside it.
+ * @param {Model} model
+ * @param {string} name
+ * @param {Matrix} x  (C)
+ * @returns {Norm | null}
+ */
+export function normOf(model, name, x) {
   const kind = model.config.norm;
   if (kind === "none") return null;
   const mean = kind === "layer" ? total(x) / x.length : 0;
   let square = 0;
   for (const value of x) square += (value - mean) ** 2;
-  const scale = 1 / Math.sqrt(square / x.length + (kind === "layer" ? LAYER_EPS : RMS_EPS));
   return {
-    scale,
+    scale: 1 / Math.sqrt(square / x.length + (kind === "layer" ? LAYER_EPS : RMS_EPS)),
     gain: model.tensors.get(`${name}.weight`),
     bias: model.tensors.get(`${name}.bias`),
   };
 }
 
-/** A norm with its scale frozen is linear: what becomes of `part`, one of the summands of x. */
-function applyNorm(norm, part, withBias) {
+/** A norm whose scale is held fixed is linear: it maps `part`, one of the summands of x, alone.
+ * @param {Norm | null} norm
+ * @param {Matrix} part  (C)
+ * @param {boolean} withBias
+ */
+export function applyNorm(norm, part, withBias) {
   if (!norm) return part;
-  const mean = norm.gain ? total(part) / part.length : 0;
+  const { gain, bias } = norm;
+  const mean = gain ? total(part) / part.length : 0;
   return part.map(
     (value, i) =>
-      (value - mean) * norm.scale * (norm.gain ? norm.gain[i] : 1) +
-      (withBias && norm.bias ? norm.bias[i] : 0),
+      (value - mean) * norm.scale * (gain ? gain[i] : 1) + (withBias && bias ? bias[i] : 0),
   );
 }
 
-function normalise(model, name, x, width) {
+/** Each row of x (n, C) through the norm.
+ * @param {Model} model
+ * @param {string} name
+ * @param {Matrix} x
+ */
+export function normalise(model, name, x) {
   const y = new Float32Array(x.length);
-  for (let i = 0; i < x.length / width; i++) {
-    const from = row(x, i, width);
-    y.set(applyNorm(normOf(model, name, from), from, true), i * width);
+  for (let i = 0; i < x.length / model.C; i++) {
+    const from = row(x, i, model.C);
+    y.set(applyNorm(normOf(model, name, from), from, true), i * model.C);
   }
   return y;
 }
 
-/** The residual stream's first state: which character, and where it stands. */
-function embed(model, tokens, positionOf = (t) => t) {
-  const { C, tensors, config } = model;
+// --- attention ---------------------------------------------------------------------------------
+
+/** The first state of the residual stream (T, C): token embeddings and position embeddings.
+ * @param {Model} model
+ * @param {number[]} tokens
+ */
+export function embed(model, tokens, positionOf = (/** @type {number} */ t) => t) {
+  const { C, config } = model;
   const x = new Float32Array(tokens.length * C);
   tokens.forEach((id, t) => {
-    const character = row(tensors.get("token_embedding.weight"), id, C);
-    const learned = config.positions === "learned";
-    x.set(
-      learned
-        ? add(character, row(tensors.get("position_embedding.weight"), positionOf(t), C))
-        : character,
-      t * C,
-    );
+    const character = row(tensorOf(model, "token_embedding.weight"), id, C);
+    const position =
+      config.positions === "learned" &&
+      row(tensorOf(model, "position_embedding.weight"), positionOf(t), C);
+    x.set(position ? add(character, position) : character, t * C);
   });
-  return config.embedding_norm ? normalise(model, "embedding_norm", x, C) : x;
+  return config.embedding_norm ? normalise(model, "embedding_norm", x) : x;
 }
 
-/** Rotary positions: each pair of dimensions (i, i + D/2) turned by an angle that grows with t. */
-function rotate(vector, position) {
+/** Rotary positions: each pair of dimensions (i, i + D/2) is rotated by an angle that grows with
+ * the position.
+ * @param {Matrix} vector  (D)
+ * @param {number} position
+ */
+export function rotate(vector, position) {
   const D = vector.length;
   const turned = new Float32Array(D);
   for (let i = 0; i < D / 2; i++) {
@@ -96,38 +194,49 @@ function rotate(vector, position) {
   return turned;
 }
 
-/** Rows [h D, (h + 1) D) of a layer's query, key or value matrix: those of head h, (D, C). */
-function headMatrix(model, layer, head, what) {
-  return row(
-    model.tensors.get(`blocks.${layer}.attention.${what}.weight`),
-    head,
-    model.D * model.C,
-  );
+/** Rows [h D, (h + 1) D) of a layer's query, key or value matrix: those of head h, (D, C).
+ * @param {Model} model
+ * @param {number} layer
+ * @param {number} head
+ * @param {What} what
+ */
+export function headMatrix(model, layer, head, what) {
+  const matrix = tensorOf(model, `blocks.${layer}.attention.${what}.weight`);
+  return row(matrix, head, model.D * model.C);
 }
 
-/** Query, key or value of each row of x (n, C), which is normalised already: (n, D). */
-function project(model, layer, head, what, x, positionOf = (t) => t) {
+/** Query, key or value (n, D) of each row of x (n, C), which is normalised already.
+ * @param {Model} model
+ * @param {number} layer
+ * @param {number} head
+ * @param {What} what
+ * @param {Matrix} x
+ */
+export function project(model, layer, head, what, x, positionOf = (/** @type {number} */ t) => t) {
   const { D, C, config } = model;
   const vectors = linear(x, headMatrix(model, layer, head, what), C);
   if (what === "value") return vectors;
   for (let t = 0; t < vectors.length / D; t++) {
     let vector = row(vectors, t, D);
     if (config.positions === "rotary") vector = rotate(vector, positionOf(t));
-    const scale = config.qk_norm ? qkScale(vector) : 1;
-    vectors.set(
-      vector.map((value) => value * scale),
-      t * D,
-    );
+    if (config.qk_norm) vector = scale(vector, qkScale(vector));
+    vectors.set(vector, t * D);
   }
   return vectors;
 }
 
-function qkScale(vector) {
+/** @param {Matrix} vector  a query or a key (D) */
+export function qkScale(vector) {
   return 1 / Math.sqrt(dot(vector, vector) / vector.length + RMS_EPS);
 }
 
-/** Scores q.k / sqrt(D) of every pair (T, T), those into the future too: the mask comes later. */
-function scoresOf(q, k, T, D) {
+/** Scores q·k / √D of every query of q (T, D) and every key of k (T, D): (T, T), not masked.
+ * @param {Matrix} q
+ * @param {Matrix} k
+ * @param {number} D
+ */
+export function scoresOf(q, k, D) {
+  const T = q.length / D;
   const scores = new Float32Array(T * T);
   for (let i = 0; i < T; i++) {
     for (let j = 0; j < T; j++) scores[i * T + j] = dot(row(q, i, D), row(k, j, D)) / Math.sqrt(D);
@@ -135,7 +244,10 @@ function scoresOf(q, k, T, D) {
   return scores;
 }
 
-/** Mask and softmax: row i shares one whole out among the characters 0 to i. */
+/** Mask and softmax: row i is a distribution over the characters 0 to i.
+ * @param {Matrix} scores  (T, T)
+ * @param {number} T
+ */
 function weightsOf(scores, T) {
   const weights = new Float32Array(T * T);
   for (let i = 0; i < T; i++) {
@@ -144,8 +256,13 @@ function weightsOf(scores, T) {
   return weights;
 }
 
-/** Each row of out (T, D) is a mixture of the rows of v. */
-function mix(weights, v, T, D) {
+/** Each row of out (T, D) is a mixture of the rows of v (T, D).
+ * @param {Matrix} weights  (T, T)
+ * @param {Matrix} v
+ * @param {number} T
+ */
+function mix(weights, v, T) {
+  const D = v.length / T;
   const out = new Float32Array(T * D);
   for (let i = 0; i < T; i++) {
     for (let j = 0; j <= i; j++) {
@@ -156,16 +273,22 @@ function mix(weights, v, T, D) {
   return out;
 }
 
-function headOf(model, layer, head, normed, T, edit) {
-  const [q, k, v] = ["query", "key", "value"].map((what) =>
-    project(model, layer, head, what, normed),
-  );
-  const scores = scoresOf(q, k, T, model.D);
-  const weights = edit ? edit(weightsOf(scores, T), T) : weightsOf(scores, T);
-  return { q, k, v, scores, weights, out: mix(weights, v, T, model.D) };
+/** Attention of one head, from q, k and v (T, D) on.
+ * @param {Matrix[]} qkv
+ * @param {number} T
+ * @param {ChangeWeights | null} [change]
+ * @returns {Head}
+ */
+function attend([q, k, v], T, change) {
+  const scores = scoresOf(q, k, q.length / T);
+  const computed = weightsOf(scores, T);
+  const weights = change ? change(computed, T) : computed;
+  return { q, k, v, scores, weights, out: mix(weights, v, T) };
 }
 
-function sideBySide(heads, T, D) {
+/** @param {Head[]} heads @param {number} T */
+function sideBySide(heads, T) {
+  const D = heads[0].out.length / T;
   const C = heads.length * D;
   const joined = new Float32Array(T * C);
   heads.forEach((head, h) => {
@@ -174,50 +297,71 @@ function sideBySide(heads, T, D) {
   return joined;
 }
 
+// --- the rest of the model ---------------------------------------------------------------------
+
 const ACTIVATIONS = {
-  relu: (x) => Math.max(x, 0),
-  gelu: (x) => (x / 2) * (1 + erf(x / Math.SQRT2)),
-  relu2: (x) => Math.max(x, 0) ** 2,
+  relu: (/** @type {number} */ x) => Math.max(x, 0),
+  gelu: (/** @type {number} */ x) => (x / 2) * (1 + erf(x / Math.SQRT2)),
+  relu2: (/** @type {number} */ x) => Math.max(x, 0) ** 2,
 };
 
-/** Block `layer` of input x (T, C). `editOf(layer, head)` may give a function that changes weights. */
-function blockOf(model, layer, input, T, editOf) {
-  const { C, D, tensors, config } = model;
-  const name = `blocks.${layer}`;
-  const project_ = (part, x, width) =>
-    config.residual
-      ? linear(
-          x,
-          tensors.get(`${name}.${part}.projection.weight`),
-          width,
-          tensors.get(`${name}.${part}.projection.bias`),
-        )
-      : x;
-  const normed = normalise(model, `${name}.attention_norm`, input, C);
-  const heads = Array.from({ length: config.n_head }, (_, head) =>
-    headOf(model, layer, head, normed, T, editOf(layer, head)),
-  );
-  const attended = project_("attention", sideBySide(heads, T, D), C);
-  const middle = config.residual ? add(input, attended) : attended;
-  if (config.feed_forward === "none") return { input, normed, heads, attended, output: middle };
-  const hidden = linear(
-    normalise(model, `${name}.feed_forward_norm`, middle, C),
-    tensors.get(`${name}.feed_forward.up.weight`),
-    C,
-    tensors.get(`${name}.feed_forward.up.bias`),
-  ).map(ACTIVATIONS[config.feed_forward]);
-  const thought = project_("feed_forward", hidden, hidden.length / T);
-  const output = config.residual ? add(middle, thought) : thought;
-  return { input, normed, heads, attended, middle, thought, output };
+/** torch's nn.Linear `name` on x (n, ins).
+ * @param {Model} model
+ * @param {string} name
+ * @param {Matrix} x
+ * @param {number} ins
+ */
+function linearOf(model, name, x, ins) {
+  return linear(x, tensorOf(model, `${name}.weight`), ins, model.tensors.get(`${name}.bias`));
 }
 
-/** Logits (T, V) of the last state of the residual stream (T, C). */
+/** What part `name` of a block writes for its inner state x (T, width), and the stream (T, C) after
+ * it. Without a residual stream, x replaces what stood there.
+ * @param {Model} model
+ * @param {string} name
+ * @param {Matrix} stream
+ * @param {Matrix} x
+ * @param {number} T
+ */
+function writeTo(model, name, stream, x, T) {
+  if (!model.config.residual) return { written: x, output: x };
+  const written = linearOf(model, `${name}.projection`, x, x.length / T);
+  return { written, output: add(stream, written) };
+}
+
+/** Block `layer` of input (T, C).
+ * @param {Model} model
+ * @param {number} layer
+ * @param {Matrix} input
+ * @param {number} T
+ * @param {(layer: number, head: number) => ChangeWeights | null} changeOf
+ * @returns {Block}
+ */
+function blockOf(model, layer, input, T, changeOf) {
+  const { C, config } = model;
+  const name = `blocks.${layer}`;
+  const normed = normalise(model, `${name}.attention_norm`, input);
+  const heads = range(config.n_head).map((head) => {
+    const qkv = QKV.map((what) => project(model, layer, head, what, normed));
+    return attend(qkv, T, changeOf(layer, head));
+  });
+  const middle = writeTo(model, `${name}.attention`, input, sideBySide(heads, T), T).output;
+  if (config.feed_forward === "none") return { input, normed, heads, output: middle };
+  const read = normalise(model, `${name}.feed_forward_norm`, middle);
+  const hidden = linearOf(model, `${name}.feed_forward.up`, read, C);
+  const active = hidden.map(ACTIVATIONS[config.feed_forward]);
+  const { written, output } = writeTo(model, `${name}.feed_forward`, middle, active, T);
+  return { input, normed, heads, thought: written, output };
+}
+
+/** Logits (T, V) of the last state of the residual stream (T, C).
+ * @param {Model} model
+ * @param {Matrix} x
+ */
 function readOut(model, x) {
-  const { C, tensors, config } = model;
-  const normed = normalise(model, "norm", x, C);
-  const logits = config.n_embd
-    ? linear(normed, tensors.get("lm_head.weight"), C, tensors.get("lm_head.bias"))
-    : normed;
+  const { C, config } = model;
+  const normed = normalise(model, "norm", x);
+  const logits = config.n_embd ? linearOf(model, "lm_head", normed, C) : normed;
   const cap = config.logit_softcap;
   return cap ? logits.map((value) => cap * Math.tanh(value / cap)) : logits;
 }
@@ -225,33 +369,63 @@ function readOut(model, x) {
 /** Everything the model computes for `tokens`.
  *
  * With `before`, a trace of the same tokens, layers below `firstLayer` are taken from it.
+ * @param {Model} model
+ * @param {number[]} tokens
+ * @param {(layer: number, head: number) => ChangeWeights | null} changeOf
+ * @param {Trace | null} before
+ * @returns {Trace}
  */
-function forward(model, tokens, editOf = () => null, before = null, firstLayer = 0) {
+export function forward(model, tokens, changeOf = () => null, before = null, firstLayer = 0) {
   const T = tokens.length;
   let x = embed(model, tokens);
   const layers = [];
   for (let layer = 0; layer < model.config.n_layer; layer++) {
     layers.push(
-      before && layer < firstLayer ? before.layers[layer] : blockOf(model, layer, x, T, editOf),
+      before && layer < firstLayer ? before.layers[layer] : blockOf(model, layer, x, T, changeOf),
     );
     x = layers[layer].output;
   }
   return { tokens, T, layers, final: x, logits: readOut(model, x) };
 }
 
-/** A trace of what torch computed, for a model whose weights are too large to travel. */
-function replay(model, tokens, numbers) {
+/** A trace of what torch computed, for a model whose weights are not in the page. It has heads and
+ * logits only; what needs more of it is hidden.
+ * @param {Model} model
+ * @param {number[]} tokens
+ * @param {Matrix} numbers
+ */
+export function replay(model, tokens, numbers) {
   const T = tokens.length;
   const { n_layer: L, n_head: H } = model.config;
   const size = T * model.D;
-  const take = (layer, head, what) => row(numbers, (layer * 3 + what) * H + head, size);
-  const layers = Array.from({ length: L }, (_, layer) => ({
-    heads: Array.from({ length: H }, (_, head) => {
-      const [q, k, v] = [0, 1, 2].map((what) => take(layer, head, what));
-      const scores = scoresOf(q, k, T, model.D);
-      const weights = weightsOf(scores, T);
-      return { q, k, v, scores, weights, out: mix(weights, v, T, model.D) };
-    }),
+  const layers = range(L).map((layer) => ({
+    heads: range(H).map((head) =>
+      attend(
+        QKV.map((_, part) => row(numbers, (layer * 3 + part) * H + head, size)),
+        T,
+      ),
+    ),
   }));
-  return { tokens, T, layers, logits: numbers.subarray(L * 3 * H * size) };
+  const logits = numbers.subarray(L * 3 * H * size);
+  return /** @type {Trace} */ ({ tokens, T, layers, logits });
+}
+
+// --- what follows from the logits --------------------------------------------------------------
+
+/** The model's distribution (V) over the character that follows `position`.
+ * @param {Model} model
+ * @param {Matrix} logits  (T, V)
+ * @param {number} position
+ */
+export function oddsAt(model, logits, position) {
+  return softmax(row(logits, position, model.V));
+}
+
+/** Mean loss in nats of the text's own next characters, and null for a text of one.
+ * @param {Model} model
+ * @param {Trace} trace
+ */
+export function lossOf(model, { tokens, T, logits }) {
+  if (T < 2) return null;
+  return -total(tokens.slice(1).map((id, t) => Math.log(oddsAt(model, logits, t)[id]))) / (T - 1);
 }

@@ -1,10 +1,16 @@
-/* Arrays of numbers: out of the file, and the little linear algebra that the model needs.
- *
- * A matrix is a Float32Array, row after row. Sums are kept in JavaScript's own 64-bit numbers.
+/* Arrays of numbers: unpacking them, and the little linear algebra that the model needs.
+ * Sums are kept in JavaScript's own 64-bit numbers.
  */
 
-/** The halves (IEEE 754 binary16) that export.py packed: low bytes, then high bytes, deflated. */
-async function unpack(base64) {
+/**
+ * A matrix, row after row; its shape is in the comments: (rows, columns).
+ * @typedef {Float32Array<ArrayBuffer>} Matrix
+ */
+
+/** The halves (IEEE 754 binary16) that export.py packed: low bytes, then high bytes, deflated.
+ * @param {string} base64
+ */
+export async function unpack(base64) {
   const stream = new Blob([bytesOf(base64)])
     .stream()
     .pipeThrough(new DecompressionStream("deflate"));
@@ -15,13 +21,12 @@ async function unpack(base64) {
   return numbers;
 }
 
+/** @param {string} base64 */
 function bytesOf(base64) {
-  const letters = atob(base64);
-  const bytes = new Uint8Array(letters.length);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
-  return bytes;
+  return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 }
 
+/** @param {number} bits */
 function half(bits) {
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;
@@ -31,20 +36,27 @@ function half(bits) {
   return bits >> 15 ? -size : size;
 }
 
-/** The value of each of the 65,536 halves: looking them up is much faster. */
-const HALVES = new Float32Array(2 ** 16);
-for (let bits = 0; bits < HALVES.length; bits++) HALVES[bits] = half(bits);
+/** The value of each of the 65,536 halves: a table is much faster than `half`. */
+const HALVES = Float32Array.from({ length: 2 ** 16 }, (_, bits) => half(bits));
 
-/** 32-bit floats, little-endian, in base64. */
-function unpackFloats(base64) {
+/** 32-bit floats, little-endian, in base64.
+ * @param {string} base64
+ */
+export function unpackFloats(base64) {
   return new Float32Array(bytesOf(base64).buffer);
 }
 
-function row(matrix, index, width) {
+/** Row `index` of a matrix that is `width` wide: a view, not a copy.
+ * @param {Matrix} matrix
+ * @param {number} index
+ * @param {number} width
+ */
+export function row(matrix, index, width) {
   return matrix.subarray(index * width, (index + 1) * width);
 }
 
-function dot(a, b) {
+/** @param {Matrix} a @param {Matrix} b */
+export function dot(a, b) {
   let even = 0;
   let odd = 0;
   const last = a.length - 1;
@@ -55,8 +67,13 @@ function dot(a, b) {
   return a.length % 2 ? even + odd + a[last] * b[last] : even + odd;
 }
 
-/** x (n, ins) times the transpose of weight (outs, ins), plus bias: torch's nn.Linear. */
-function linear(x, weight, ins, bias = null) {
+/** x (n, ins) times the transpose of weight (outs, ins), plus bias (outs): torch's nn.Linear.
+ * @param {Matrix} x
+ * @param {Matrix} weight
+ * @param {number} ins
+ * @param {Matrix} [bias]
+ */
+export function linear(x, weight, ins, bias) {
   const n = x.length / ins;
   const outs = weight.length / ins;
   const y = new Float32Array(n * outs);
@@ -69,25 +86,45 @@ function linear(x, weight, ins, bias = null) {
   return y;
 }
 
-function add(a, b) {
+/** @param {Matrix} a @param {Matrix} b */
+export function add(a, b) {
   return a.map((value, i) => value + b[i]);
 }
 
-function total(values) {
+/** @param {Matrix} vector @param {number} factor */
+export function scale(vector, factor) {
+  return vector.map((value) => value * factor);
+}
+
+/** @param {Iterable<number>} values */
+export function total(values) {
   let sum = 0;
   for (const value of values) sum += value;
   return sum;
 }
 
-function softmax(logits) {
-  const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+/** @param {Iterable<number>} values */
+export function extent(values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return [low, high];
+}
+
+/** @param {Matrix} logits */
+export function softmax(logits) {
+  const most = extent(logits)[1];
   const powers = Float64Array.from(logits, (value) => Math.exp(value - most));
   const sum = total(powers);
   return Float32Array.from(powers, (power) => power / sum);
 }
 
-/** The error function, by a series whose terms all have one sign, so that nothing cancels. */
-function erf(x) {
+/** The error function, by a series whose terms all have one sign, so that nothing cancels.
+ * @param {number} x
+ */
+export function erf(x) {
   if (Math.abs(x) > 6) return Math.sign(x);
   let term = x;
   let sum = x;
@@ -98,7 +135,16 @@ function erf(x) {
   return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
 }
 
-/** Indices of `values`, the largest first. */
-function ranked(values) {
+/** Indices of `values`, the largest first.
+ * @param {Matrix} values
+ */
+export function ranked(values) {
   return Array.from(values.keys()).sort((a, b) => values[b] - values[a]);
+}
+
+/** The indices 0 to count - 1.
+ * @param {number} count
+ */
+export function range(count) {
+  return Array.from({ length: count }, (_, i) => i);
 }

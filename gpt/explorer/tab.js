@@ -10,7 +10,9 @@ const STYLE = `
 `;
 
 const ADVICE =
-  "No run with a checkpoint in the log directory yet. Train one, python train.py --config tiny.yaml, and press “look again”.";
+  "The log directory holds no run with a checkpoint yet. Train one (python train.py --config tiny.yaml), then press “look again”.";
+
+/** @typedef {{name: string, checkpoints: string[], best: string}} Run */
 
 /** TensorBoard calls this once the module is loaded. */
 export async function render() {
@@ -25,13 +27,16 @@ export async function render() {
   const frame = make("iframe", { title: "Attention of the chosen checkpoint" });
   document.body.append(form, advice, frame);
 
+  /** @type {Run[]} */
   let runs = [];
   const open = () => {
     const address = new URL("page", import.meta.url);
-    address.search = new URLSearchParams({ run: run.value, checkpoint: checkpoint.value });
+    const query = new URLSearchParams({ run: run.value, checkpoint: checkpoint.value });
+    address.search = String(query);
     if (frame.src !== address.href) frame.src = address.href;
   };
-  const fillCheckpoints = (kept) => {
+  /** Choose the checkpoint `kept` again if the run still has it, else its best. */
+  const fillCheckpoints = (kept = "") => {
     const { checkpoints = [], best } = runs.find(({ name }) => name === run.value) ?? {};
     const chosen = checkpoints.includes(kept) ? kept : best;
     fill(checkpoint, checkpoints, (name) => (name === best ? `${name} (best)` : name), chosen);
@@ -42,27 +47,35 @@ export async function render() {
     runs = await (await fetch(new URL("runs", import.meta.url))).json();
     advice.hidden = runs.length > 0;
     frame.hidden = run.disabled = checkpoint.disabled = runs.length === 0;
-    fill(
-      run,
-      runs.map(({ name }) => name),
-      (name) => name,
-      chosen,
-    );
-    fillCheckpoints(run.value === chosen ? kept : null);
+    const names = runs.map(({ name }) => name);
+    fill(run, names, (name) => name, chosen);
+    fillCheckpoints(run.value === chosen ? kept : "");
   };
-  run.addEventListener("change", () => fillCheckpoints(null));
+  run.addEventListener("change", () => fillCheckpoints());
   checkpoint.addEventListener("change", open);
   again.addEventListener("click", look);
   await look();
 }
 
+/**
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Partial<HTMLElementTagNameMap[Tag]>} properties
+ * @param {(Node | string)[]} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
 function make(tag, properties, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
+  const element = document.createElement(tag);
+  Object.assign(element, properties).append(...children);
   return element;
 }
 
-/** Fill a select with `values`, `chosen` among them selected. */
+/** Fill a select with `values`, `chosen` among them selected.
+ * @param {HTMLSelectElement} select
+ * @param {string[]} values
+ * @param {(value: string) => string} labelOf
+ * @param {string} [chosen]
+ */
 function fill(select, values, labelOf, chosen) {
   select.replaceChildren(
     ...values.map((value) =>

@@ -1,34 +1,46 @@
-/* What the views share. A view is a function that makes its elements once and returns
- * `draw(change)`: "trace" when the numbers are new, "selection" when another character or head is
- * looked at. `app` (page.js) has the model, the trace and the one selection that all views show.
+/* What the views share. */
+
+import { app } from "../app.js";
+import { barRows, inRole } from "../html.js";
+import { glyph, percent, saidAt } from "../words.js";
+
+/** @import { Matrix } from "../numbers.js" */
+
+/** The two sides of a matrix: title, and the role whose colour it has. */
+export const ASKS = { title: "query", role: "query" };
+export const LOOKED_AT = { title: "key", role: "key" };
+
+/** The selected query, in words. */
+export function asker() {
+  return inRole("query", saidAt(app.state.query));
+}
+
+/** The selected key, in words. */
+export function lookedAt() {
+  return inRole("key", saidAt(app.state.key));
+}
+
+/** The weight of the selected key.
+ * @param {Matrix} matrix  (T, T), weights or scores
  */
-
-function openHead() {
-  return app.trace.layers[app.state.layer]?.heads[app.state.head];
+export function selectedOf(matrix) {
+  return matrix[app.state.query * app.trace.T + app.state.key];
 }
 
-function characterAt(position) {
-  return app.model.alphabet[app.trace.tokens[position]];
-}
-
-/** 'u' at 17 */
-function saidAt(position) {
-  return `${said(characterAt(position))} at ${position + 1}`;
-}
-
-function glyphs() {
-  return Array.from(app.trace.tokens, (id) => glyph(app.model.alphabet[id]));
-}
-
-/** How the two sides of a matrix are titled, and in which role's colour. */
-const ASKS = { title: "asks (query)", role: "query" };
-const LOOKED_AT = { title: "looked at (key)", role: "key" };
-
-/** Put new children into `parent`; of their tables, those stay open that were. */
-function refill(parent, children) {
-  const open = Array.from(parent.querySelectorAll("details"), (details) => details.open);
-  parent.replaceChildren(...children);
-  parent.querySelectorAll("details").forEach((details, n) => {
-    details.open = open[n] ?? false;
-  });
+/** Bars of the probabilities of characters `ids`; with `before`, their former ones are marked.
+ * @param {number[]} ids
+ * @param {Matrix} odds  (V)
+ * @param {{before?: Matrix, next?: number}} options  `next`: the text's own next character
+ */
+export function oddsBars(ids, odds, { before, next }) {
+  return barRows(
+    ids.map((id) => ({
+      name: glyph(app.model.alphabet[id]),
+      to: odds[id],
+      text: (before ? `${percent(before[id])} → ` : "") + percent(odds[id]),
+      role: "output",
+      marked: id === next,
+      ghost: before ? before[id] : null,
+    })),
+  );
 }

@@ -1,136 +1,159 @@
 /* View 9: the same text at other steps of the training. */
 
-const NO_HISTORY =
-  "This run kept no other checkpoint. With log.keep 0 it keeps them all, and a slider here goes through them.";
-const ANOTHER_TEXT =
-  "Other checkpoints came with their numbers for the text that the page opened with; that is the one shown here.";
+import { allHeads, app } from "../app.js";
+import { drawGrid, weightPixels } from "../draw.js";
+import { barRows, el, find, note, numbersTable } from "../html.js";
+import { headName, oddsAt } from "../model.js";
+import { ranked, row, unpack } from "../numbers.js";
+import { mainRole, ROLES, rolesOf } from "../roles.js";
+import { glyphsOf, number, percent, said } from "../words.js";
+import { ASKS, LOOKED_AT, oddsBars } from "./common.js";
 
-async function learningView() {
+/** @import { Snapshot } from "../app.js" */
+/** @import { Draw } from "../drawing.js" */
+/** @import { Matrix } from "../numbers.js" */
+
+/**
+ * The text at one step; `weights` (T, T) are those of each head, in the order of `allHeads`.
+ * @typedef {{step: number, valLoss: number | null, weights: Matrix[], logits: Matrix}} Moment
+ */
+
+const NO_HISTORY =
+  "This run kept no other checkpoint. With log.keep 0 it keeps all, and a slider here selects among them.";
+const ANOTHER_TEXT =
+  "The page has the other checkpoints' numbers for its first text only, so this section still shows that text.";
+
+/** @returns {Promise<Draw>} */
+export async function learningView() {
   const box = find("learning-content");
   if (!app.data.history.length) {
-    box.append(el("p", { className: "note", textContent: NO_HISTORY }));
+    box.append(note(NO_HISTORY));
     return () => {};
   }
   const { tokens } = app.untouched;
-  const moments = await momentsOf(app.data, app.untouched, app.model);
-  const last = moments.length - 1;
+  const moments = await momentsOf();
+  const last = String(moments.length - 1);
   const slider = el("input", { type: "range", id: "moment", max: last, value: last });
   const step = el("output");
-  const note = el("p", { className: "note", textContent: ANOTHER_TEXT });
+  const anotherText = note(ANOTHER_TEXT);
   const canvas = el("canvas", { ariaHidden: "true" });
   const [facts, habit, odds] = [el("p", { className: "numbers" }), el("div"), el("div")];
-  const numbers = numbersTable("What this head looks at, step by step, as a table", () =>
+  const numbers = numbersTable("The pattern of this head at every step, as a table", () =>
     habitsTable(moments, tokens),
   );
   box.append(
-    note,
+    anotherText,
     el("label", { className: "wide", htmlFor: "moment" }, "training step ", slider, step),
     facts,
     el("div", { className: "columns even" }, canvas, el("div", {}, odds, habit)),
     numbers,
   );
-  slider.addEventListener("input", () => draw());
-  function draw() {
-    const moment = moments[slider.value];
-    note.hidden = app.text === app.data.text;
+  const draw = () => {
+    const moment = moments[Number(slider.value)];
+    anotherText.hidden = app.text === app.data.text;
     step.textContent = String(moment.step);
     slider.setAttribute("aria-valuetext", `step ${moment.step}`);
     facts.textContent =
       moment.valLoss === null
         ? ""
-        : `validation loss ${number(moment.valLoss, 3)} nats a character`;
+        : `validation loss ${number(moment.valLoss, 3)} nats per character`;
     drawMoment(canvas, moment, tokens, Math.min(460, box.clientWidth));
     odds.replaceChildren(...oddsThen(moment, tokens));
     habit.replaceChildren(...habitThen(moment, moments, tokens));
     numbers.refresh();
-  }
+  };
+  slider.addEventListener("input", draw);
   return draw;
 }
 
-/** The run's checkpoints by step: those that came with numbers for the text, and the page's own. */
-async function momentsOf(data, trace, model) {
-  const others = data.history.map((saved) => momentOf(saved, model, trace.T));
+/** The run's checkpoints by step: the others, and the page's own. */
+async function momentsOf() {
+  const { data, untouched } = app;
+  const others = await Promise.all(data.history.map(momentOf));
   const own = {
     step: data.step,
     valLoss: data.valLoss,
-    weights: trace.layers.map((block) => block.heads.map((head) => head.weights)),
-    logits: trace.logits,
+    weights: untouched.layers.flatMap((block) => block.heads.map((head) => head.weights)),
+    logits: untouched.logits,
   };
-  return [...(await Promise.all(others)), own].sort((a, b) => a.step - b.step);
+  return [...others, own].sort((a, b) => a.step - b.step);
 }
 
-async function momentOf({ step, valLoss, numbers }, { config }, T) {
-  const { n_layer: L, n_head: H } = config;
+/** @param {Snapshot} snapshot @returns {Promise<Moment>} */
+async function momentOf({ step, valLoss, numbers }) {
   const values = await unpack(numbers);
-  const weights = Array.from({ length: L }, (_, layer) =>
-    Array.from({ length: H }, (_, head) => row(values, layer * H + head, T * T)),
-  );
-  return { step, valLoss, weights, logits: values.subarray(L * H * T * T) };
+  const size = app.untouched.T ** 2;
+  const weights = allHeads().map((_, n) => row(values, n, size));
+  return { step, valLoss, weights, logits: values.subarray(weights.length * size) };
 }
 
-function drawMoment(canvas, { weights }, tokens, most) {
-  const { layer, head } = app.state;
-  const names = Array.from(tokens, (id) => glyph(app.model.alphabet[id]));
+/** The weights (T, T) of the open head.
+ * @param {Moment} moment
+ */
+function openWeights({ weights }) {
+  return weights[app.state.layer * app.model.config.n_head + app.state.head];
+}
+
+/** @param {HTMLCanvasElement} canvas @param {Moment} moment @param {number[]} tokens @param {number} most */
+function drawMoment(canvas, moment, tokens, most) {
+  const names = glyphsOf(tokens);
   drawGrid(canvas, {
-    picture: weightPixels(weights[layer][head], tokens.length),
-    rows: { names, at: askingThen(tokens), ...ASKS },
+    picture: weightPixels(openWeights(moment), tokens.length),
+    rows: { names, at: queryThen(tokens), ...ASKS },
     columns: { names, ...LOOKED_AT },
     most,
   });
 }
 
-/** The asking position, within the text of the moments. */
-function askingThen(tokens) {
+/** The query, within the text of the moments.
+ * @param {number[]} tokens
+ */
+function queryThen(tokens) {
   return Math.min(app.state.query, tokens.length - 1);
 }
 
+/** @param {Moment} moment @param {number[]} tokens */
 function oddsThen({ step, logits }, tokens) {
-  const { V, alphabet } = app.model;
-  const query = askingThen(tokens);
-  const odds = softmax(row(logits, query, V));
-  const rows = ranked(odds)
-    .slice(0, 6)
-    .map((id) => ({
-      name: glyph(alphabet[id]),
-      to: odds[id],
-      text: percent(odds[id]),
-      role: "output",
-      marked: id === tokens[query + 1],
-    }));
-  const asker = `${said(alphabet[tokens[query]])} at ${query + 1}`;
-  return [el("h4", { textContent: `What comes after ${asker}, at step ${step}` }), barRows(rows)];
+  const query = queryThen(tokens);
+  const odds = oddsAt(app.model, logits, query);
+  const asker = `${said(app.model.alphabet[tokens[query]])} at ${query + 1}`;
+  return [
+    el("h4", {}, `Next character after ${asker}, at step ${step}`),
+    oddsBars(ranked(odds).slice(0, 6), odds, { next: tokens[query + 1] }),
+  ];
 }
 
-/** How the habit that the open head has in the end grew. */
+/** How the open head's main pattern grew during training.
+ * @param {Moment} moment
+ * @param {Moment[]} moments
+ * @param {number[]} tokens
+ */
 function habitThen(moment, moments, tokens) {
   const { layer, head } = app.state;
-  const { name, uniform } = mainRole(moments.at(-1).weights[layer][head], tokens);
-  const rows = moments.map((then) => {
-    const role = rolesOf(then.weights[layer][head], tokens).find((found) => found.name === name);
+  const { name, uniform } = mainRole(openWeights(moments[moments.length - 1]), tokens);
+  const index = ROLES.findIndex((role) => role.name === name);
+  const bars = moments.map((then) => {
+    const { share } = rolesOf(openWeights(then), tokens)[index];
     return {
       name: `step ${then.step}`,
-      to: role.share,
-      text: percent(role.share),
+      to: share,
+      text: percent(share),
       ghost: uniform,
       marked: then === moment,
     };
   });
-  const title = `${headName(layer, head)}, weight on: ${name}`;
   return [
-    el("h4", { textContent: title }),
-    barRows(rows),
-    el("p", {
-      className: "note",
-      textContent: `The mark is what uniform weights give, ${percent(uniform)}.`,
-    }),
+    el("h4", {}, `${headName(layer, head)}, weight on: ${name}`),
+    barRows(bars),
+    note(`The mark shows the score of uniform weights: ${percent(uniform)}.`),
   ];
 }
 
+/** @param {Moment[]} moments @param {number[]} tokens */
 function habitsTable(moments, tokens) {
-  const { layer, head } = app.state;
-  const rows = moments.map(({ step, weights }) => {
-    const roles = rolesOf(weights[layer][head], tokens);
-    return [String(step), ...roles.map(({ share }) => percent(share))];
-  });
+  const rows = moments.map((moment) => [
+    String(moment.step),
+    ...rolesOf(openWeights(moment), tokens).map(({ share }) => percent(share)),
+  ]);
   return { head: ["step", ...ROLES.map(({ name }) => name)], rows };
 }

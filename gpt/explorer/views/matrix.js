@@ -1,55 +1,67 @@
-/* View 3: the open head's matrix: scores, masked, weights. */
+/* View 3: the open head's matrix: scores, masked scores, weights. */
 
-function matrixView() {
-  const canvas = find("matrix-canvas");
+import { app, characterAt, openHead } from "../app.js";
+import { colour, drawGrid, valuePixels, weightPixels } from "../draw.js";
+import { el, find, findKind, matrixRows, numbersTable } from "../html.js";
+import { headName } from "../model.js";
+import { hold, point } from "../selection.js";
+import { glyph, glyphsOf, number, percent } from "../words.js";
+import { asker, ASKS, LOOKED_AT, lookedAt, selectedOf } from "./common.js";
+
+/** @import { CellAt } from "../draw.js" */
+/** @import { Draw } from "../drawing.js" */
+
+/** @returns {Draw} */
+export function matrixView() {
+  const canvas = findKind(HTMLCanvasElement, "matrix-canvas");
+  /** @type {CellAt} */
+  let cellAt = () => null;
   canvas.addEventListener("pointermove", (event) => {
-    const cell = canvas.cellAt(event);
+    const cell = cellAt(event);
     if (cell) point(cell.row, Math.min(cell.column, cell.row));
   });
   canvas.addEventListener("click", (event) => {
-    const cell = canvas.cellAt(event);
+    const cell = cellAt(event);
     if (cell) hold(cell.row, Math.min(cell.column, cell.row));
   });
   find("save-picture").addEventListener("click", () => savePicture(canvas));
-  find("copy-row").addEventListener("click", () => copyRow());
+  find("copy-row").addEventListener("click", copyRow);
   const numbers = numbersTable("The matrix as a table", () => {
-    const { T } = app.trace;
-    const values = stageValues();
-    const names = glyphs();
-    const rows = names.map((name, i) => [
-      `${i + 1} ${name}`,
-      ...Array.from(row(values, i, T), (value) => stageNumber(value)),
-    ]);
-    return { head: ["asks \\ looked at", ...names.map((name, j) => `${j + 1} ${name}`)], rows };
+    const names = glyphsOf(app.trace.tokens).map((name, i) => `${i + 1} ${name}`);
+    const write = app.state.stage === "weights" ? percent : number;
+    return { head: ["query \\ key", ...names], rows: matrixRows(names, stageValues(), write) };
   });
   find("matrix-reading").after(numbers);
-  let picture = null;
-  let shown = null;
+  /** @type {HTMLCanvasElement} */
+  let picture;
+  /** @type {unknown[]} */
+  let shown = [];
   return () => {
-    const { T } = app.trace;
     const { layer, head, stage, query, key } = app.state;
-    const open = openHead();
-    if (shown?.open !== open || shown.stage !== stage || shown.theme !== colour("paper")) {
-      picture = stagePixels(open, stage, T);
-      shown = { open, stage, theme: colour("paper") };
+    const { T, tokens } = app.trace;
+    const now = [openHead(), stage, colour("paper")];
+    if (now.some((part, i) => part !== shown[i])) {
+      picture = stagePixels();
+      shown = now;
       numbers.refresh();
     }
-    const most = Math.max(34 + 3 * T, Math.min(760, canvas.parentElement.clientWidth));
-    const names = glyphs();
-    drawGrid(canvas, {
+    const names = glyphsOf(tokens);
+    const room = canvas.parentElement?.clientWidth ?? 0;
+    cellAt = drawGrid(canvas, {
       picture,
       rows: { names, at: query, ...ASKS },
       columns: { names, at: key, ...LOOKED_AT },
-      most,
+      most: Math.max(34 + 3 * T, Math.min(760, room)),
     });
     canvas.setAttribute(
       "aria-label",
-      `Matrix of ${headName(layer, head)}: a row for each character that asks, a column for each looked at. Arrows move as in the text.`,
+      `Matrix of ${headName(layer, head)}: a row for each query, a column for each key. The arrow keys move as in the text.`,
     );
-    find("matrix-reading").replaceChildren(...readingOf(open, query, key));
+    find("matrix-reading").replaceChildren(...reading());
   };
 }
 
+/** The open head's (T, T) at the chosen stage. */
 function stageValues() {
   const { scores, weights } = openHead();
   const { T } = app.trace;
@@ -59,44 +71,32 @@ function stageValues() {
     : scores.map((score, n) => (n % T > Math.floor(n / T) ? -Infinity : score));
 }
 
-function stageNumber(value) {
-  return app.state.stage === "weights" ? percent(value) : number(value);
+function stagePixels() {
+  const { T } = app.trace;
+  const values = stageValues();
+  return app.state.stage === "weights" ? weightPixels(values, T) : valuePixels(values, T, T);
 }
 
-function stagePixels(open, stage, T) {
-  if (stage === "weights") return weightPixels(open.weights, T);
-  const shade = ramp();
-  const seen =
-    stage === "scores" ? open.scores : open.scores.filter((_, n) => n % T <= Math.floor(n / T));
-  const [low, high] = extent(seen);
-  return pixels(T, T, (i, j) => {
-    if (stage === "masked" && j > i) return null;
-    return shade(((open.scores[i * T + j] - low) / (high - low || 1)) ** 2);
-  });
-}
-
-function readingOf(open, query, key) {
-  const n = query * app.trace.T + key;
+function reading() {
+  const { scores, weights } = openHead();
   return [
-    el("b", { className: "query", textContent: saidAt(query) }),
-    " asks ",
-    el("b", { className: "key", textContent: saidAt(key) }),
-    `: score ${number(open.scores[n])} → weight ${percent(open.weights[n])}`,
-    ` · uniform weights would give ${percent(1 / (query + 1))}`,
+    asker(),
+    " attends to ",
+    lookedAt(),
+    `: score ${number(selectedOf(scores))} → weight ${percent(selectedOf(weights))}`,
+    ` · uniform weight ${percent(1 / (app.state.query + 1))}`,
   ];
 }
 
+/** @param {HTMLCanvasElement} canvas */
 function savePicture(canvas) {
   const { layer, head, stage } = app.state;
-  const link = el("a", {
-    download: `${headName(layer, head)}-${stage}.png`,
-    href: canvas.toDataURL("image/png"),
-  });
-  link.click();
+  const download = `${headName(layer, head)}-${stage}.png`;
+  el("a", { download, href: canvas.toDataURL("image/png") }).click();
 }
 
-/** The asking character's row, one key a line, so that a spreadsheet takes it. */
-function rowAsText() {
+/** The query's row, one key a line, as a spreadsheet reads it. */
+export function rowAsText() {
   const { query } = app.state;
   const { scores, weights } = openHead();
   const lines = ["position\tcharacter\tscore\tweight"];
@@ -112,6 +112,7 @@ async function copyRow() {
     await navigator.clipboard.writeText(rowAsText());
     find("copied").textContent = `copied ${app.state.query + 1} lines`;
   } catch {
-    find("copied").textContent = "the browser did not allow it; the table below has the numbers";
+    find("copied").textContent =
+      "the browser did not allow it; the table below holds the same numbers";
   }
 }

@@ -1,32 +1,51 @@
-/* View 6: the head's rule: other characters, and other places. */
+/* View 6: the head's rule: other characters, and other positions. */
 
+import { app, characterAt } from "../app.js";
+import {
+  characterScores,
+  outputRises,
+  placeScores,
+  reachesLogits,
+  readsEmbedding,
+} from "../circuits.js";
+import { drawGrid, drawStrip, standingOut } from "../draw.js";
+import { el, find, inRole, matrixRows, note, numbersTable, refill } from "../html.js";
+import { range, ranked, row } from "../numbers.js";
+import { glyph, said, signed } from "../words.js";
+import { ASKS, LOOKED_AT } from "./common.js";
+
+/** @import { CellAt } from "../draw.js" */
+/** @import { Draw } from "../drawing.js" */
+/** @import { Matrix } from "../numbers.js" */
+
+const NEXT = { title: "next character", role: "output" };
 const MOST_CHARACTERS = 100; // shown of an alphabet; of a larger one, the text's own
+const MOST_DISTANCE = 64;
 
 function charactersShown() {
   const { model, trace } = app;
   return model.V <= MOST_CHARACTERS
-    ? model.alphabet.map((_, id) => id)
+    ? range(model.V)
     : [...new Set(trace.tokens)].sort((a, b) => a - b);
 }
 
-function ruleView() {
-  const box = find("rule-content");
+/** @returns {Draw} */
+export function ruleView() {
   const asks = ruleTable(ASKS, LOOKED_AT);
-  const place = el("div");
-  const rises = ruleTable(LOOKED_AT, { title: "next character", role: "output" });
-  const words = { asks: el("p"), rises: el("p") };
-  const absent = el("p", { className: "note" });
-  box.append(
+  const rises = ruleTable(LOOKED_AT, NEXT);
+  const [asksWords, risesWords, place] = [el("p"), el("p"), el("div")];
+  const absent = note("");
+  find("rule-content").append(
     absent,
     el(
       "div",
       { className: "columns even" },
-      el("div", {}, el("h4", { textContent: "Who asks for whom" }), words.asks, asks.element),
+      el("div", {}, el("h4", {}, "Which query matches which key?"), asksWords, asks.element),
       el(
         "div",
         {},
-        el("h4", { textContent: "If I attend to it, what comes next?" }),
-        words.rises,
+        el("h4", {}, "Which next character does a key favour?"),
+        risesWords,
         rises.element,
       ),
     ),
@@ -34,24 +53,28 @@ function ruleView() {
   );
   return () => {
     const { model, trace, state } = app;
-    const { layer, head, query, key } = state;
+    const { layer, query, key } = state;
     const ids = charactersShown();
     const [asking, held] = [query, key].map((position) => ids.indexOf(trace.tokens[position]));
-    const [readable, reaches] = [readsEmbedding(model, layer), reachesLogits(model, layer)];
-    absent.textContent = absenceOf(readable, reaches);
-    const scores = readable ? characterScores(model, { layer, head, ids, query, key }) : null;
+    const readable = readsEmbedding(model, layer);
+    const reaches = readable && reachesLogits(model, layer);
     const final = row(trace.final, query, model.C);
-    const raised =
-      readable && reaches ? outputRises(model, { layer, head, ids, key, final }) : null;
+    const scores = readable ? characterScores(model, { ...state, ids }) : null;
+    const raised = reaches ? outputRises(model, { ...state, ids, final }) : null;
+    absent.textContent = absenceOf(readable, reaches);
     asks.show(scores, { ids, at: asking }, { ids, at: held });
     rises.show(raised && columnsOf(raised, model.V, ids), { ids, at: held }, { ids });
-    words.asks.replaceChildren(...(scores ? asksWords(scores, ids, asking) : []));
-    words.rises.replaceChildren(...(raised ? risesWords(raised, held, trace.tokens[key]) : []));
+    asksWords.replaceChildren(...(scores ? bestMatches(row(scores, asking, ids.length), ids) : []));
+    risesWords.replaceChildren(...(raised ? effects(row(raised, held, model.V)) : []));
     refill(place, readable ? placePicture() : []);
   };
 }
 
-/** The columns `ids` of a matrix that is `width` wide. */
+/** The columns `ids` of a matrix that is `width` wide.
+ * @param {Matrix} matrix
+ * @param {number} width
+ * @param {number[]} ids
+ */
 function columnsOf(matrix, width, ids) {
   const rows = matrix.length / width;
   return Float32Array.from({ length: rows * ids.length }, (_, n) => {
@@ -59,170 +82,169 @@ function columnsOf(matrix, width, ids) {
   });
 }
 
+/** @param {boolean} readable @param {boolean} reaches */
 function absenceOf(readable, reaches) {
   if (!readable)
-    return "Without a residual stream this layer no longer reads the embeddings themselves: there is no rule over the alphabet to show.";
+    return "Without a residual stream this layer does not read the embedding, so there is no rule over the alphabet.";
   return reaches
     ? ""
-    : "Without a residual stream what this head writes does not reach the logits directly: there is no table of what it makes rise.";
+    : "Without a residual stream the output of this head does not reach the logits directly, so there is no table of next characters.";
 }
 
-/** A table over the alphabet as a picture whose rows and columns can be asked about. */
+/**
+ * Characters along a side of a table; `at` is the one that is marked.
+ * @typedef {{ids: number[], at?: number}} Side
+ */
+
+/** A table over the alphabet as a picture whose cells are read out under the pointer.
+ * @param {typeof ASKS} down
+ * @param {typeof ASKS} across
+ */
 function ruleTable(down, across) {
   const canvas = el("canvas", { ariaHidden: "true" });
   const reading = el("p", { className: "numbers" });
-  let shown = null;
-  const name = (id) => glyph(app.model.alphabet[id]);
+  /** @type {{values: Matrix, rows: Side, columns: Side}} */
+  let shown = { values: new Float32Array(), rows: { ids: [] }, columns: { ids: [] } };
+  /** @type {CellAt} */
+  let cellAt = () => null;
+  const name = (/** @type {number} */ id) => glyph(app.model.alphabet[id]);
   const numbers = numbersTable(`${down.title} × ${across.title}, as a table`, () => ({
     head: [`${down.title} \\ ${across.title}`, ...shown.columns.ids.map(name)],
-    rows: shown.rows.ids.map((id, i) => [
-      name(id),
-      ...Array.from(row(shown.values, i, shown.columns.ids.length), (value) => signed(value)),
-    ]),
+    rows: matrixRows(shown.rows.ids.map(name), shown.values, (value) => signed(value)),
   }));
   canvas.addEventListener("pointermove", (event) => {
-    const cell = canvas.cellAt(event);
+    const cell = cellAt(event);
     if (!cell) return;
-    const value = shown.values[cell.row * shown.columns.ids.length + cell.column];
-    const [from, to] = [shown.rows.ids[cell.row], shown.columns.ids[cell.column]].map((id) =>
+    const { values, rows, columns } = shown;
+    const value = values[cell.row * columns.ids.length + cell.column];
+    const [from, to] = [rows.ids[cell.row], columns.ids[cell.column]].map((id) =>
       said(app.model.alphabet[id]),
     );
     reading.textContent = `${from} × ${to}: ${signed(value)}`;
   });
-  const picture = el("div", {}, el("div", { className: "scroll" }, canvas), reading, numbers);
-  return {
-    element: picture,
-    show(values, rows, columns) {
-      picture.hidden = !values;
-      if (picture.hidden) return;
-      if (shown?.values !== values) reading.textContent = "";
-      shown = { values, rows, columns };
-      drawGrid(canvas, {
-        picture: standingOut(values, rows.ids.length, columns.ids.length),
-        rows: { names: rows.ids.map(name), at: rows.at, ...down },
-        columns: { names: columns.ids.map(name), at: columns.at, ...across },
-        most: Math.min(700, picture.parentElement.clientWidth),
-      });
-      numbers.refresh();
-    },
+  const element = el("div", {}, el("div", { className: "scroll" }, canvas), reading, numbers);
+  const show = (
+    /** @type {Matrix | null} */ values,
+    /** @type {Side} */ rows,
+    /** @type {Side} */ columns,
+  ) => {
+    element.hidden = !values;
+    if (!values) return;
+    reading.textContent = "";
+    shown = { values, rows, columns };
+    cellAt = drawGrid(canvas, {
+      picture: standingOut(values, rows.ids.length, columns.ids.length),
+      rows: { names: rows.ids.map(name), at: rows.at, ...down },
+      columns: { names: columns.ids.map(name), at: columns.at, ...across },
+      most: Math.min(700, element.parentElement?.clientWidth ?? 0),
+    });
+    numbers.refresh();
   };
+  return { element, show };
 }
 
-/** The largest entries of `values`, in words: 'q' +4.2, 'u' +1.0 */
+/** Entries of `values` in words: 'q' +4.2, 'u' +1.0
+ * @param {Matrix} values
+ * @param {number[]} order  of the indices
+ * @param {number[]} ids  of all of `values`
+ */
 function listed(values, order, ids) {
   return order.map((n) => `${said(app.model.alphabet[ids[n]])} ${signed(values[n], 1)}`).join(", ");
 }
 
-function asksWords(scores, ids, asking) {
-  const line = row(scores, asking, ids.length);
+/** @param {Matrix} scores  (n), of the query on each character @param {number[]} ids */
+function bestMatches(scores, ids) {
   const { query, key } = app.state;
-  const places = { none: "", rotary: ` ${query - key} before it`, learned: ` at ${key + 1}` }[
-    app.model.config.positions
-  ];
+  const places = { none: "", rotary: ` ${query - key} before it`, learned: ` at ${key + 1}` };
   return [
-    "When ",
-    el("b", { className: "query", textContent: said(app.model.alphabet[ids[asking]]) }),
-    ` asks, it matches best, among all characters${places}: `,
-    `${listed(line, ranked(line).slice(0, 5), ids)}.`,
+    "For the query ",
+    inRole("query", said(characterAt(query))),
+    `, the best of all keys${places[app.model.config.positions]}: `,
+    `${listed(scores, ranked(scores).slice(0, 5), ids)}.`,
   ];
 }
 
-function risesWords(rises, index, id) {
-  const line = row(rises, index, app.model.V);
-  const order = ranked(line);
-  const ids = app.model.alphabet.map((_, n) => n);
+/** @param {Matrix} rises  (V) */
+function effects(rises) {
+  const order = ranked(rises);
+  const ids = range(app.model.V);
   return [
-    "Full weight on ",
-    el("b", { className: "key", textContent: said(app.model.alphabet[id]) }),
-    ` raises ${listed(line, order.slice(0, 4), ids)}; and lowers ${listed(line, order.slice(-4).reverse(), ids)} (logits, by this head alone, the final norm held as it is here).`,
+    "With full weight on ",
+    inRole("key", said(characterAt(app.state.key))),
+    `, this head raises the logits of ${listed(rises, order.slice(0, 4), ids)}. It lowers those of ${listed(rises, order.slice(-4).reverse(), ids)}. The scale of the final norm is held fixed.`,
   ];
 }
 
-/** The two characters as they are, at other places: the other half of the rule. */
+// --- other positions ---------------------------------------------------------------------------
+
+/** The two selected characters at other positions. */
 function placePicture() {
-  const {
-    model,
-    trace,
-    state: { layer, head, query, key },
-  } = app;
+  const { model, trace, state } = app;
+  const { positions, block_size } = model.config;
+  const { query, key } = state;
   const pair = [
-    el("b", { className: "query", textContent: said(characterAt(query)) }),
+    inRole("query", said(characterAt(query))),
     " and ",
-    el("b", { className: "key", textContent: said(characterAt(key)) }),
+    inRole("key", said(characterAt(key))),
   ];
-  const title = el("h4", { textContent: "And at other places?" });
-  if (model.config.positions === "none")
-    return [
-      title,
-      el(
-        "p",
-        {},
-        "This model is told nothing of where a character stands: ",
-        ...pair,
-        " score the same everywhere.",
-      ),
-    ];
+  const title = el("h4", {}, "Other positions");
+  if (positions === "none") {
+    const told = "This model has no positions: ";
+    return [title, el("p", {}, told, ...pair, " have the same score everywhere.")];
+  }
+  const T = positions === "learned" ? trace.T : Math.min(block_size, MOST_DISTANCE);
   const [asks, held] = [trace.tokens[query], trace.tokens[key]];
-  if (model.config.positions === "learned")
-    return [title, ...placeGrid(placeScores(model, { layer, head, asks, held, T: trace.T }), pair)];
-  const most = Math.min(model.config.block_size, 64);
-  const scores = placeScores(model, { layer, head, asks, held, T: most }).filter(
-    (_, n) => n % most === 0,
-  ); // key at 1
-  return [title, ...distanceStrip(scores, pair)];
+  const scores = placeScores(model, { ...state, asks, held, T });
+  if (positions === "learned") return [title, ...placeGrid(scores, pair)];
+  const byDistance = scores.filter((_, n) => n % T === 0); // the key at the first position
+  return [title, ...distanceStrip(byDistance, pair)];
 }
 
+/** @param {Matrix} scores  (T, T) @param {(Node | string)[]} pair */
 function placeGrid(scores, pair) {
-  const {
-    trace: { T },
-    state: { query, key },
-  } = app;
+  const { T } = app.trace;
+  const { query, key } = app.state;
   const canvas = el("canvas", { ariaHidden: "true" });
-  const names = Array.from({ length: T }, (_, t) => String((t + 1) % 10));
+  const places = range(T).map((t) => String(t + 1));
+  const names = places.map((place) => place.slice(-1));
   drawGrid(canvas, {
     picture: standingOut(scores, T, T),
     rows: { names, at: query, ...ASKS },
     columns: { names, at: key, ...LOOKED_AT },
     most: Math.min(500, find("rule-content").clientWidth),
   });
-  const numbers = numbersTable("Position × position, as a table", () => ({
-    head: ["asks at \\ looked at", ...names.map((_, t) => String(t + 1))],
-    rows: names.map((_, t) => [
-      String(t + 1),
-      ...Array.from(row(scores, t, T), (score) => signed(score)),
-    ]),
-  }));
   return [
-    el("p", {}, "What ", ...pair, " would score, wherever the two stood."),
+    el("p", {}, "The score of ", ...pair, " at all pairs of positions."),
     el("div", { className: "scroll" }, canvas),
-    numbers,
+    numbersTable("Position × position, as a table", () => ({
+      head: ["query at \\ key at", ...places],
+      rows: matrixRows(places, scores, (score) => signed(score)),
+    })),
   ];
 }
 
+/** @param {Matrix} scores  by distance @param {(Node | string)[]} pair */
 function distanceStrip(scores, pair) {
-  const { query, key } = app.state;
+  const distance = app.state.query - app.state.key;
   const canvas = el("canvas", { ariaHidden: "true" });
-  drawStrip(canvas, scores, "ink", {
-    width: Math.min(640, find("rule-content").clientWidth),
-    height: 90,
-  });
-  const numbers = numbersTable("Score by distance, as a table", () => ({
-    head: ["characters back", "score"],
-    rows: Array.from(scores, (score, distance) => [String(distance), signed(score)]),
-  }));
+  const width = Math.min(640, find("rule-content").clientWidth);
+  drawStrip(canvas, scores, "ink", { width, height: 90 });
   const here =
-    query - key < scores.length
-      ? ` Here they are ${query - key} apart: ${signed(scores[query - key])}.`
+    distance < scores.length
+      ? ` Here the distance is ${distance}, and the score ${signed(scores[distance])}.`
       : "";
   return [
     el(
       "p",
       {},
-      "What ",
+      "The score of ",
       ...pair,
-      ` would score 0, 1, 2 … ${scores.length - 1} characters apart: best at ${ranked(scores)[0]}.${here}`,
+      ` at the distances 0 to ${scores.length - 1}. It is highest at distance ${ranked(scores)[0]}.${here}`,
     ),
     canvas,
-    numbers,
+    numbersTable("Score by distance, as a table", () => ({
+      head: ["distance", "score"],
+      rows: Array.from(scores, (score, back) => [String(back), signed(score)]),
+    })),
   ];
 }

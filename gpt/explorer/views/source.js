@@ -1,56 +1,45 @@
-/* View 5: where a match came from: what wrote the query and what wrote the key. */
+/* View 5: the parts of the residual stream that make a score. */
+
+import { app, openHead } from "../app.js";
+import { el, find, inRole, numbersTable, signedRows } from "../html.js";
+import { total } from "../numbers.js";
+import { scoreParts } from "../parts.js";
+import { saidAt, signed } from "../words.js";
+import { selectedOf } from "./common.js";
+
+/** @import { Draw } from "../drawing.js" */
+/** @import { PartScore, ScoreParts } from "../parts.js" */
 
 const MOST_PAIRS = 6;
 
-function sourceView() {
-  const box = find("source-content");
-  const numbers = numbersTable("Every pair of parts, as a table", () => {
-    const { scores, queries, keys } = app.parts;
-    return {
-      head: ["query \\ key", ...keys.map((part) => part.name)],
-      rows: queries.map((part, a) => [part.name, ...scores[a].map((value) => signed(value, 3))]),
-    };
-  });
+/** @returns {Draw} */
+export function sourceView() {
   const content = el("div");
-  box.append(content, numbers);
+  /** @type {ScoreParts} */
+  let parts;
+  const numbers = numbersTable("Every pair of parts, as a table", () => ({
+    head: ["query \\ key", ...parts.keys.map((part) => part.name)],
+    rows: parts.queries.map((part, a) => [
+      part.name,
+      ...parts.scores[a].map((value) => signed(value, 3)),
+    ]),
+  }));
+  find("source-content").append(content, numbers);
   return () => {
-    const { layer, head, query, key } = app.state;
-    const parts = (app.parts = scoreParts(app.model, app.trace, { layer, head, query, key }));
-    const score = openHead().scores[query * app.trace.T + key];
+    const { query, key } = app.state;
+    parts = scoreParts(app.model, app.trace, app.state);
+    const score = selectedOf(openHead().scores);
     const sum = total(parts.scores.map(total));
-    const sorted = (list) => [...list].sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
     content.replaceChildren(
       el(
         "div",
         { className: "columns" },
-        el(
-          "div",
-          {},
-          el(
-            "h4",
-            {},
-            "What wrote the ",
-            el("b", { className: "query", textContent: "query" }),
-            ` of ${saidAt(query)}`,
-          ),
-          signedRows(sorted(parts.queries), "query"),
-        ),
-        el(
-          "div",
-          {},
-          el(
-            "h4",
-            {},
-            "What wrote the ",
-            el("b", { className: "key", textContent: "key" }),
-            ` of ${saidAt(key)}`,
-          ),
-          signedRows(sorted(parts.keys), "key"),
-        ),
+        partsOf("query", query, parts.queries),
+        partsOf("key", key, parts.keys),
       ),
       el("p", {
         className: "numbers",
-        textContent: `Either list sums to ${signed(sum, 4)}; the score is ${signed(score, 4)}; difference ${Math.abs(sum - score).toExponential(0)}.`,
+        textContent: `Each list sums to ${signed(sum, 4)}. The score is ${signed(score, 4)}. Difference: ${Math.abs(sum - score).toExponential(0)}.`,
       }),
       el("p", {}, "The strongest pairs: ", ...strongestPairs(parts), "."),
     );
@@ -58,6 +47,14 @@ function sourceView() {
   };
 }
 
+/** @param {"query" | "key"} role @param {number} position @param {PartScore[]} parts */
+function partsOf(role, position, parts) {
+  const sorted = [...parts].sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
+  const title = el("h4", {}, "Parts of the ", inRole(role, role), ` of ${saidAt(position)}`);
+  return el("div", {}, title, signedRows(sorted, role));
+}
+
+/** @param {ScoreParts} parts */
 function strongestPairs({ scores, queries, keys }) {
   const pairs = scores.flatMap((line, a) => line.map((score, b) => ({ score, a, b })));
   pairs.sort((one, other) => Math.abs(other.score) - Math.abs(one.score));
@@ -65,9 +62,9 @@ function strongestPairs({ scores, queries, keys }) {
     .slice(0, MOST_PAIRS)
     .flatMap(({ score, a, b }, n) => [
       n ? ", " : "",
-      el("b", { className: "query", textContent: queries[a].name }),
+      inRole("query", queries[a].name),
       " × ",
-      el("b", { className: "key", textContent: keys[b].name }),
+      inRole("key", keys[b].name),
       ` ${signed(score)}`,
     ]);
 }

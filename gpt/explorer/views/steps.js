@@ -1,51 +1,89 @@
-/* View 7: every step, with its numbers and the line of model.py that does it. */
+/* View 7: every step, with its numbers and the statement of model.py that computes it. */
 
-function stepsView() {
+import { app, characterAt, hasWeights, openHead } from "../app.js";
+import { drawStrip, valuePixels } from "../draw.js";
+import { el, find, inRole, matrixRows, numbersTable, refill } from "../html.js";
+import { headMatrix, headName, oddsAt, QKV, rotate } from "../model.js";
+import { dot, linear, range, ranked, row, scale, softmax, total } from "../numbers.js";
+import { writtenBy } from "../parts.js";
+import { glyph, number, percent, said } from "../words.js";
+import { asker, lookedAt } from "./common.js";
+
+/** @import { Draw } from "../drawing.js" */
+/** @import { Matrix } from "../numbers.js" */
+
+/**
+ * @typedef {{name: string, values: Matrix, role: string, note?: string}} Strip
+ * @typedef {{name: string, values: Matrix, role: string}} Picture
+ *
+ * One step; `line` names a statement of model.py, `shape` is that of its result.
+ * @typedef {object} Step
+ * @property {string} title
+ * @property {string} line
+ * @property {string} shape
+ * @property {(Node | string)[]} words
+ * @property {Strip[]} strips
+ * @property {Picture[]} [matrices]  (D, C)
+ */
+
+const MOST_SUMMANDS = 4;
+
+/** @returns {Draw} */
+export function stepsView() {
   const list = find("steps-content");
-  return () => {
-    refill(list, stepsOf().map(stepElement));
-  };
+  return () => refill(list, stepsOf().map(stepElement));
 }
 
-function stepElement({ title, line, shape, words, strips = [], matrices = [] }) {
+/** @returns {Step[]} */
+function stepsOf() {
+  const weights = hasWeights();
+  return [
+    ...(weights ? streamSteps() : []),
+    ...(weights ? projectionSteps() : [givenVectorsStep()]),
+    ...scoreSteps(),
+    mixStep(),
+    ...(weights ? [writeStep()] : []),
+    oddsStep(),
+  ];
+}
+
+// --- elements ----------------------------------------------------------------------------------
+
+/** @param {Step} step */
+function stepElement({ title, line, shape, words, strips, matrices = [] }) {
   const { number: at, text } = app.data.lines[line];
-  const item = el(
-    "li",
-    {},
-    el("h3", { textContent: title }),
-    el(
-      "p",
-      { className: "source-line" },
-      el("span", { textContent: `model.py:${at}` }),
-      el("code", { textContent: text }),
-      el("span", { textContent: shape }),
-    ),
-    el("p", {}, ...words),
+  const source = el(
+    "p",
+    { className: "source-line" },
+    el("span", { textContent: `model.py:${at}` }),
+    el("code", { textContent: text }),
+    el("span", { textContent: shape }),
   );
-  for (const strip of strips) item.append(stripElement(strip));
+  const item = el("li", {}, el("h3", { textContent: title }), source, el("p", {}, ...words));
+  item.append(...strips.map(stripElement));
   if (matrices.length)
     item.append(el("div", { className: "matrices" }, ...matrices.map(matrixElement)));
-  if (strips.length) {
-    const longest = Math.max(...strips.map(({ values }) => values.length));
-    item.append(
-      numbersTable("the numbers", () => ({
-        head: ["", ...Array.from({ length: longest }, (_, d) => String(d + 1))],
-        rows: strips.map(({ name, values }) => [
-          name,
-          ...Array.from(values, (value) => number(value, 3)),
-        ]),
-      })),
-    );
-  }
+  item.append(numbersTable("the numbers", () => stripsTable(strips)));
   return item;
 }
 
+/** @param {Strip[]} strips */
+function stripsTable(strips) {
+  const longest = Math.max(...strips.map(({ values }) => values.length));
+  return {
+    head: ["", ...range(longest).map((d) => String(d + 1))],
+    rows: strips.map(({ name, values }) => [
+      name,
+      ...Array.from(values, (value) => number(value, 3)),
+    ]),
+  };
+}
+
+/** @param {Strip} strip */
 function stripElement({ name, values, role, note = "" }) {
   const canvas = el("canvas", { ariaHidden: "true" });
-  drawStrip(canvas, values, role, {
-    width: Math.min(384, find("steps-content").clientWidth - 40),
-    height: 30,
-  });
+  const width = Math.min(384, find("steps-content").clientWidth - 40);
+  drawStrip(canvas, values, role, { width, height: 30 });
   return el(
     "div",
     { className: "strip" },
@@ -55,321 +93,270 @@ function stripElement({ name, values, role, note = "" }) {
   );
 }
 
-function matrixElement({ name, values, columns, role }) {
-  const rows = values.length / columns;
-  const picture = valuePixels(values, rows, columns);
+/** @param {Picture} matrix */
+function matrixElement({ name, values, role }) {
+  const { C, D } = app.model;
+  const picture = valuePixels(values, D, C);
   picture.setAttribute("aria-hidden", "true");
   picture.className = "weights";
   const numbers = numbersTable(`${name} as a table`, () => ({
-    head: ["", ...Array.from({ length: columns }, (_, c) => String(c + 1))],
-    rows: Array.from({ length: rows }, (_, r) => [
-      String(r + 1),
-      ...Array.from(row(values, r, columns), (value) => number(value, 3)),
-    ]),
+    head: ["", ...range(C).map((c) => String(c + 1))],
+    rows: matrixRows(
+      range(D).map((d) => String(d + 1)),
+      values,
+      (value) => number(value, 3),
+    ),
   }));
-  return el("div", {}, el("b", { className: role, textContent: name }), el("br"), picture, numbers);
+  return el("div", {}, inRole(role, name), el("br"), picture, numbers);
 }
 
-function stepsOf() {
-  const full = app.model.tensors.size > 0;
-  const qkv = full ? projectionSteps() : [givenVectorsStep()];
-  return [
-    ...(full ? streamSteps() : []),
-    ...qkv,
-    ...scoreSteps(),
-    mixStep(),
-    ...(full ? [writeStep()] : []),
-    oddsStep(),
-  ];
-}
+// --- the steps ---------------------------------------------------------------------------------
 
-function asker() {
-  return el("b", { className: "query", textContent: saidAt(app.state.query) });
-}
-
-function lookedAt() {
-  return el("b", { className: "key", textContent: saidAt(app.state.key) });
-}
-
-/** From the character to the vector that the layer reads. */
+/** From the character to the vector that the layer reads.
+ * @returns {Step[]}
+ */
 function streamSteps() {
-  const {
-    model,
-    trace,
-    state: { layer, query },
-  } = app;
+  const { model, trace, state } = app;
+  const { layer, query } = state;
   const { config, C } = model;
+  const id = trace.tokens[query];
   const learned = config.positions === "learned";
-  const place = learned ? `, plus row ${query} of the position table` : "";
-  const sized = config.embedding_norm ? ", brought to a common size" : "";
-  const steps = [
-    {
-      title: "Embed: a character becomes a vector",
-      line: learned ? "position" : "embed",
-      shape: `x (T, C) = (${trace.T}, ${C})`,
-      words: [
-        asker(),
-        ` has id ${trace.tokens[query]}, so x is row ${trace.tokens[query]} of the embedding${place}${sized}.`,
-      ],
-      strips: [{ name: "x", values: row(trace.layers[0].input, query, C), role: "ink" }],
-    },
-  ];
-  if (config.norm === "none") return steps;
+  const place = learned ? `, plus row ${query} of the position embedding` : "";
+  const sized = config.embedding_norm ? ", normalised" : "";
+  const shape = `(T, C) = (${trace.T}, ${C})`;
+  const embedding = {
+    title: "Embed: a character becomes a vector",
+    line: learned ? "position" : "embed",
+    shape: `x ${shape}`,
+    words: [asker(), ` has id ${id}, so x is row ${id} of the token embedding${place}${sized}.`],
+    strips: [strip("x", row(trace.layers[0].input, query, C), "ink")],
+  };
+  if (config.norm === "none") return [embedding];
   const block = trace.layers[layer];
-  const written = layer
-    ? `Layer${layer > 1 ? `s 1 to ${layer} have` : " 1 has"} written to it; now it`
-    : "It";
-  return [
-    ...steps,
-    {
-      title: `Normalise, on the way into layer ${layer + 1}`,
-      line: "norm",
-      shape: `(T, C) = (${trace.T}, ${C})`,
-      words: [`${written} is brought to a common size, so that no character shouts.`],
-      strips: [
-        { name: "before", values: row(block.input, query, C), role: "ink" },
-        { name: "x", values: row(block.normed, query, C), role: "ink" },
-      ],
-    },
-  ];
+  const normalising = {
+    title: `Normalise the input of layer ${layer + 1}`,
+    line: "norm",
+    shape,
+    words: ["The norm brings the vectors of all characters to a common scale."],
+    strips: [
+      strip("before", row(block.input, query, C), "ink"),
+      strip("x", row(block.normed, query, C), "ink"),
+    ],
+  };
+  return [embedding, normalising];
 }
 
-/** Query, key and value of the asking character, and what is done to them before they meet. */
+/** @param {string} name @param {Matrix} values @param {string} role @returns {Strip} */
+function strip(name, values, role) {
+  return { name, values, role };
+}
+
+/** Vectors of the first roles of QKV.
+ * @param {Matrix[]} vectors
+ */
+function roleStrips(vectors) {
+  return vectors.map((values, i) => strip(QKV[i], values, QKV[i]));
+}
+
+/** Query, key and value of the selected query, and what is done to them before the scores.
+ * @returns {Step[]}
+ */
 function projectionSteps() {
-  const {
-    model,
-    trace,
-    state: { layer, head, query },
-  } = app;
+  const { model, trace, state } = app;
+  const { layer, head, query } = state;
   const { config, C, D } = model;
   const x = row(trace.layers[layer].normed, query, C);
-  const roles = ["query", "key", "value"];
-  const matrices = roles.map((role) => headMatrix(model, layer, head, role));
-  const strips = (vectors) =>
-    vectors.map((values, i) => ({ name: roles[i], values, role: roles[i] }));
+  const matrices = QKV.map((what) => headMatrix(model, layer, head, what));
   let vectors = matrices.map((matrix) => linear(x, matrix, C));
+  /** @type {Step[]} */
   const steps = [
     {
       title: "Three linear maps of x: query, key and value",
       line: "qkv",
       shape: `Wq, Wk, Wv (D, C) = (${D}, ${C}); q, k, v (T, D) = (${trace.T}, ${D})`,
       words: [
-        "Every character makes all three from its x: ",
         ...captions(),
-        ". These are those of ",
-        asker(),
-        `; each number is one row of a matrix (strong marks: high) times x.`,
+        ". Each number is the product of one row of a matrix with x. Darker entries of a matrix are larger.",
       ],
-      strips: [{ name: "x", values: x, role: "ink" }, ...strips(vectors)],
-      matrices: roles.map((role, i) => ({
-        name: `W${role[0]}`,
-        values: matrices[i],
-        columns: C,
-        role,
-      })),
+      strips: [strip("x", x, "ink"), ...roleStrips(vectors)],
+      matrices: QKV.map((role, i) => ({ name: `W${role[0]}`, values: matrices[i], role })),
     },
   ];
   if (config.positions === "rotary") {
-    vectors = [...vectors.slice(0, 2).map((vector) => rotate(vector, query)), vectors[2]];
+    vectors = vectors.slice(0, 2).map((vector) => rotate(vector, query));
     steps.push({
-      title: "Turn query and key by their position",
+      title: "Rotate query and key by their position",
       line: "rotary",
       shape: `(T, D) = (${trace.T}, ${D})`,
       words: [
-        `Pairs of dimensions turn by an angle that grows with the position, here ${query + 1}. What two characters score then depends on how far apart they are.`,
+        `Each pair of dimensions is rotated by an angle that grows with the position, here ${query + 1}. The score then depends on the distance between query and key.`,
       ],
-      strips: strips(vectors.slice(0, 2)),
+      strips: roleStrips(vectors),
     });
   }
   if (config.qk_norm) {
     const lengths = vectors.map((vector) => number(Math.sqrt(dot(vector, vector))));
     steps.push({
-      title: "Bring queries and keys to one length",
+      title: "Normalise query and key",
       line: "qk_norm",
       shape: `|q| = |k| = √D = ${number(Math.sqrt(D))}`,
       words: [
-        `They were ${lengths[0]} and ${lengths[1]} long. Now direction alone decides, and no score can exceed √D = ${number(Math.sqrt(D))}.`,
+        `Their lengths were ${lengths[0]} and ${lengths[1]}. Only their directions matter now, and no score can exceed √D = ${number(Math.sqrt(D))}.`,
       ],
-      strips: strips([headVector("q", query), headVector("k", query)]),
+      strips: roleStrips([headVector("q", query), headVector("k", query)]),
     });
   }
   return steps;
 }
 
+/** @param {"q" | "k" | "v" | "out"} what @param {number} position */
 function headVector(what, position) {
   return row(openHead()[what], position, app.model.D);
 }
 
+/** The same where the page has no weights.
+ * @returns {Step}
+ */
 function givenVectorsStep() {
-  const {
-    trace,
-    model: { D },
-    state: { query },
-  } = app;
+  const { T } = app.trace;
+  const { query } = app.state;
   return {
     title: "Three linear maps of x: query, key and value",
     line: "qkv",
-    shape: `q, k, v (T, D) = (${trace.T}, ${D})`,
-    words: [
-      "Every character makes all three from its x: ",
-      ...captions(),
-      ". These are those of ",
-      asker(),
-      ", as the scores use them.",
-    ],
-    strips: ["query", "key", "value"].map((role) => ({
-      name: role,
-      values: headVector(role[0], query),
-      role,
-    })),
+    shape: `q, k, v (T, D) = (${T}, ${app.model.D})`,
+    words: [...captions(), ", as the scores use them."],
+    strips: roleStrips([headVector("q", query), headVector("k", query), headVector("v", query)]),
   };
 }
 
 function captions() {
   return [
-    el("b", { className: "query", textContent: "what am I looking for?" }),
+    "Each character computes three vectors from its x: ",
+    inRole("query", "what am I looking for?"),
     ", ",
-    el("b", { className: "key", textContent: "what do I have?" }),
+    inRole("key", "what do I have?"),
     ", ",
-    el("b", { className: "value", textContent: "what can I share?" }),
+    inRole("value", "what can I share?"),
+    ". Here they are for ",
+    asker(),
   ];
 }
 
+/** @returns {Step[]} */
 function scoreSteps() {
-  const {
-    trace: { T },
-    model: { D },
-    state: { query, key },
-  } = app;
+  const { T } = app.trace;
+  const { query, key } = app.state;
   const [q, k] = [headVector("q", query), headVector("k", key)];
   const scores = row(openHead().scores, query, T).slice(0, query + 1);
   const weights = softmax(scores);
   const score = number(scores[key]);
+  const [product, root] = [number(dot(q, k)), number(Math.sqrt(app.model.D))];
+  const products = q.map((value, d) => value * k[d]);
   return [
     {
-      title: "Score: multiply query with key, and add up",
+      title: "Score: the dot product of query and key",
       line: "score",
       shape: `scores (T, T) = (${T}, ${T})`,
       words: [
         asker(),
         " · ",
         lookedAt(),
-        ` = ${number(dot(q, k))}; divided by √D = ${number(Math.sqrt(D))} it is ${score}. The division keeps the softmax from being too sure.`,
+        ` = ${product}. Divided by √D = ${root}, it is the score ${score}. The division keeps the softmax from saturating.`,
       ],
       strips: [
-        { name: "query", values: q, role: "query" },
-        { name: "key", values: k, role: "key" },
-        {
-          name: "q × k",
-          values: q.map((value, d) => value * k[d]),
-          role: "ink",
-          note: `sum ${number(dot(q, k))}`,
-        },
+        strip("query", q, "query"),
+        strip("key", k, "key"),
+        { ...strip("q × k", products, "ink"), note: `sum ${product}` },
       ],
     },
     {
-      title: "Mask: nobody looks into the future",
+      title: "Mask: no character attends to a later one",
       line: "mask",
       shape: `(T, T) = (${T}, ${T})`,
       words: [
-        `Of the ${T} scores of this row, ${query + 1} remain; the ${T - 1 - query} of the characters that come later become −∞.`,
+        `Of the ${T} scores of this row, ${query + 1} remain. The ${T - 1 - query} scores of later characters become −∞.`,
       ],
-      strips: [{ name: "scores", values: scores, role: "ink" }],
+      strips: [strip("scores", scores, "ink")],
     },
     {
       title: "Softmax: scores become weights that sum to one",
       line: "softmax",
       shape: `weights (T, T) = (${T}, ${T})`,
       words: [
-        `e to the ${score} is ${number(Math.exp(scores[key]))}; divided by the sum of all ${query + 1} it is `,
+        `exp(${score}) = ${number(Math.exp(scores[key]))}. Divided by the sum over all ${query + 1} keys, it is the weight `,
         el("b", { textContent: percent(weights[key]) }),
         `. The row sums to ${number(total(weights), 4)}.`,
       ],
-      strips: [{ name: "weights", values: weights, role: "ink" }],
+      strips: [strip("weights", weights, "ink")],
     },
   ];
 }
 
-const MOST_SUMMANDS = 4;
-
+/** @returns {Step} */
 function mixStep() {
-  const {
-    trace: { T },
-    model: { D },
-    state: { query },
-  } = app;
+  const { T } = app.trace;
+  const { query } = app.state;
   const weights = row(openHead().weights, query, T).slice(0, query + 1);
   const order = ranked(weights).slice(0, MOST_SUMMANDS);
-  const summands = order.map((j) => ({
-    name: `${percent(weights[j])} × ${glyph(characterAt(j))} at ${j + 1}`,
-    values: headVector("v", j).map((value) => value * weights[j]),
-    role: "value",
-  }));
+  const summands = order.map((j) =>
+    strip(
+      `${percent(weights[j])} × ${glyph(characterAt(j))} at ${j + 1}`,
+      scale(headVector("v", j), weights[j]),
+      "value",
+    ),
+  );
   const share = percent(total(order.map((j) => weights[j])));
   return {
-    title: "Mix: the values, each times its weight, added up",
+    title: "Mix: the weighted sum of the values",
     line: "mix",
-    shape: `out (T, D) = (${T}, ${D})`,
+    shape: `out (T, D) = (${T}, ${app.model.D})`,
     words: [
       "What the characters ",
-      el("b", { className: "value", textContent: "share" }),
-      `: the ${order.length} largest weights, ${share} in all, and the sum over all ${query + 1}.`,
+      inRole("value", "share"),
+      `: the values with the ${order.length} largest weights, together ${share}, and the sum over all ${query + 1}.`,
     ],
-    strips: [...summands, { name: "sum", values: headVector("out", query), role: "output" }],
+    strips: [...summands, strip("sum", headVector("out", query), "output")],
   };
 }
 
+/** @returns {Step} */
 function writeStep() {
-  const {
-    model,
-    trace,
-    state: { layer, head, query },
-  } = app;
+  const { model, trace, state } = app;
+  const { layer, head, query } = state;
   const { config, C } = model;
   const name = headName(layer, head);
   const thinks =
     config.feed_forward === "none"
       ? ""
-      : " Then a feed-forward layer works on what each character has gathered.";
+      : " Then a feed-forward layer computes on each character by itself.";
   return {
-    title: config.residual ? "Project, and add to the stream" : "Put the heads side by side",
+    title: config.residual ? "Project, and add to the residual stream" : "Concatenate the heads",
     line: config.residual ? "project" : "residual",
     shape: `(T, C) = (${trace.T}, ${C})`,
     words: [
       config.residual
-        ? `${name} writes this; the other heads of the layer write theirs, and all are added to x.${thinks}`
-        : `Each head fills its own dimensions of the next vector.${thinks}`,
+        ? `${name} writes this vector. The outputs of all heads of the layer are added to the stream.${thinks}`
+        : `Each head fills its own dimensions of the output.${thinks}`,
     ],
     strips: [
-      {
-        name: `${name} writes`,
-        values: writtenBy(model, layer, head, headVector("out", query)),
-        role: "output",
-      },
-      {
-        name: `x after layer ${layer + 1}`,
-        values: row(trace.layers[layer].output, query, C),
-        role: "ink",
-      },
+      strip(`${name} writes`, writtenBy(model, layer, head, headVector("out", query)), "output"),
+      strip(`stream after layer ${layer + 1}`, row(trace.layers[layer].output, query, C), "ink"),
     ],
   };
 }
 
+/** @returns {Step} */
 function oddsStep() {
-  const {
-    model: { V, alphabet },
-    trace,
-    state: { query },
-  } = app;
-  const odds = softmax(row(trace.logits, query, V));
+  const { model, trace, state } = app;
+  const odds = oddsAt(model, trace.logits, state.query);
   const best = ranked(odds)
     .slice(0, 3)
-    .map((id) => `${said(alphabet[id])} ${percent(odds[id])}`);
+    .map((id) => `${said(model.alphabet[id])} ${percent(odds[id])}`);
   return {
-    title: "Read out: odds of the next character",
+    title: "Logits: probabilities of the next character",
     line: "read_out",
-    shape: `logits (T, V) = (${trace.T}, ${V})`,
-    words: [`After the last layer, a softmax over the alphabet: ${best.join(", ")}.`],
-    strips: [{ name: "odds", values: odds, role: "output" }],
+    shape: `logits (T, V) = (${trace.T}, ${model.V})`,
+    words: [`A softmax turns the logits into probabilities over the alphabet: ${best.join(", ")}.`],
+    strips: [strip("probabilities", odds, "output")],
   };
 }

@@ -1,18 +1,35 @@
-/* View 1: the text, coloured by what the open head does on it, and what comes next. */
+/* View 1: the text, marked with the open head's weights, and the next character. */
 
-/** The weights that the open head gives from, or to, the asking character: one a position. */
+import { allHeads, app, characterAt, hasHeads, openHead } from "../app.js";
+import { colour, css, ramp, readableOn, sized } from "../draw.js";
+import { el, find, findKind, inRole, note } from "../html.js";
+import { headName, oddsAt } from "../model.js";
+import { ranked, total } from "../numbers.js";
+import { changeWeights } from "../reading.js";
+import { hold, point, selectHead } from "../selection.js";
+import { glyph, percent, said, saidAt } from "../words.js";
+import { asker, oddsBars, selectedOf } from "./common.js";
+
+/** @import { Draw } from "../drawing.js" */
+/** @import { Matrix } from "../numbers.js" */
+
+/** The weights that the open head gives from, or to, the query: one a position. */
 function weightsShown() {
   const { query, direction } = app.state;
   const { weights } = openHead();
-  return Array.from({ length: app.trace.T }, (_, t) =>
-    direction === "from" ? weights[query * app.trace.T + t] : weights[t * app.trace.T + query],
+  const { T } = app.trace;
+  return Float32Array.from({ length: T }, (_, t) =>
+    direction === "from" ? weights[query * T + t] : weights[t * T + query],
   );
 }
 
-/** Those of `weights` that make up the largest `share` of their sum; the others are zero. */
+/** Those of `weights` that make up the largest `share` of their sum; the others are zero.
+ * @param {Matrix} weights
+ * @param {number} share
+ */
 function topOf(weights, share) {
   const enough = share * total(weights);
-  const kept = weights.map(() => 0);
+  const kept = new Float32Array(weights.length);
   let sum = 0;
   for (const t of ranked(weights)) {
     if (sum >= enough - 1e-6) break;
@@ -22,40 +39,35 @@ function topOf(weights, share) {
   return kept;
 }
 
-function textView() {
+/** @returns {Draw} */
+export function textView() {
   const list = find("characters");
-  const positionOf = (event) => {
-    const option = event.target.closest("[role=option]");
+  const positionOf = (/** @type {Event} */ event) => {
+    const target = /** @type {Element} */ (event.target);
+    /** @type {HTMLElement | null} */
+    const option = target.closest("[role=option]");
     return option ? Number(option.dataset.position) : null;
   };
   list.addEventListener("pointermove", (event) => point(positionOf(event)));
   list.addEventListener("click", (event) => hold(positionOf(event)));
+  /** @type {HTMLElement[]} */
   let options = [];
-  const fill = () => {
-    options = Array.from(app.trace.tokens, (id, position) => {
-      const character = app.model.alphabet[id];
-      const shown = glyph(character);
-      const option = el("span", { id: `c${position + 1}`, textContent: shown, data: { position } });
-      option.setAttribute("role", "option");
-      option.classList.toggle("odd", [...shown].length > 2);
-      option.setAttribute("aria-label", `${said(character)} at ${position + 1}`);
-      return option;
-    });
-    list.replaceChildren(
-      ...options.flatMap((option) => [option, ...breakAfter(characterAt(option.dataset.position))]),
-    );
-  };
   return (change) => {
-    if (change === "trace") fill();
+    if (change === "trace") {
+      options = app.trace.tokens.map((_, position) => optionAt(position));
+      list.replaceChildren(
+        ...options.flatMap((option, position) => [option, ...breakAfter(characterAt(position))]),
+      );
+    }
     const { query, key, locked, share } = app.state;
     const shade = ramp();
-    const weights = openHead() ? topOf(weightsShown(), share) : options.map(() => 0);
+    const weights = hasHeads() ? topOf(weightsShown(), share) : new Float32Array(options.length);
     options.forEach((option, t) => {
       const rgb = shade(weights[t]);
       option.style.backgroundColor = css(rgb);
       option.style.color = readableOn(rgb);
       option.classList.toggle("query", t === query);
-      option.classList.toggle("key", t === key && Boolean(openHead()));
+      option.classList.toggle("key", t === key && hasHeads());
       option.setAttribute("aria-selected", String(t === query));
     });
     list.classList.toggle("locked", locked);
@@ -64,97 +76,103 @@ function textView() {
   };
 }
 
-/** Lines end where the text's own end, and else where a word does. */
+/** @param {number} position */
+function optionAt(position) {
+  const shown = glyph(characterAt(position));
+  const option = el("span", { id: `c${position + 1}`, textContent: shown });
+  option.dataset.position = String(position);
+  option.setAttribute("role", "option");
+  option.classList.toggle("odd", [...shown].length > 2);
+  option.setAttribute("aria-label", saidAt(position));
+  return option;
+}
+
+/** The text breaks at its own line ends and between words.
+ * @param {string} character
+ */
 function breakAfter(character) {
   return character === "\n" ? [el("br")] : character === " " ? [el("wbr")] : [];
 }
 
-/** A curve from the asking character to each one looked at, as thick as the weight. */
+/** A curve from the query to each character that is marked, as thick as the weight.
+ * @param {HTMLElement[]} options
+ * @param {Matrix} weights
+ */
 function drawArcs(options, weights) {
   const paper = find("paper");
-  const context = contextOf(find("arcs"), paper.clientWidth, paper.clientHeight);
+  const arcs = findKind(HTMLCanvasElement, "arcs");
+  const context = sized(arcs, paper.clientWidth, paper.clientHeight);
   const { query, direction } = app.state;
-  const top = (option) => [option.offsetLeft + option.offsetWidth / 2, option.offsetTop + 2];
+  const top = (/** @type {HTMLElement} */ option) => [
+    option.offsetLeft + option.offsetWidth / 2,
+    option.offsetTop + 2,
+  ];
   const [x, y] = top(options[query]);
   context.strokeStyle = css(colour(direction === "from" ? "key" : "query"));
   weights.forEach((weight, t) => {
     if (weight < 0.02 || t === query) return;
     const [toX, toY] = top(options[t]);
-    const lift = Math.min(26, 8 + Math.abs(toX - x) / 8);
+    const height = Math.min(26, 8 + Math.abs(toX - x) / 8);
     context.globalAlpha = 0.25 + 0.75 * weight;
     context.lineWidth = 1 + 4 * weight;
     context.beginPath();
     context.moveTo(x, y);
-    context.quadraticCurveTo((x + toX) / 2, Math.min(y, toY) - lift, toX, toY);
+    context.quadraticCurveTo((x + toX) / 2, Math.min(y, toY) - height, toX, toY);
     context.stroke();
   });
 }
 
-function oddsView() {
+/** @returns {Draw} */
+export function oddsView() {
   const box = find("odds");
   return () => {
+    const { model, trace, untouched } = app;
     const { query } = app.state;
-    const [now, before] = [app.trace, app.untouched].map((trace) =>
-      softmax(row(trace.logits, query, app.model.V)),
-    );
-    const next = query + 1 < app.trace.T ? app.trace.tokens[query + 1] : null;
-    const changed = app.trace !== app.untouched;
-    const shown = ranked(changed ? now.map((share, id) => Math.max(share, before[id])) : now).slice(
-      0,
-      8,
-    );
-    const rows = shown.map((id) => ({
-      name: glyph(app.model.alphabet[id]),
-      to: now[id],
-      text: changed ? `${percent(before[id])} → ${percent(now[id])}` : percent(now[id]),
-      role: "output",
-      marked: id === next,
-      ghost: changed ? before[id] : null,
-    }));
+    const now = oddsAt(model, trace.logits, query);
+    const before = trace === untouched ? undefined : oddsAt(model, untouched.logits, query);
+    const most = before ? now.map((share, id) => Math.max(share, before[id])) : now;
+    const next = query + 1 < trace.T ? trace.tokens[query + 1] : undefined;
     const truth =
-      next === null
+      next === undefined
         ? "the text ends here"
-        : `the text has ${said(app.model.alphabet[next])}: ${percent(now[next])}`;
+        : `in the text: ${said(model.alphabet[next])}, ${percent(now[next])}`;
     box.replaceChildren(
-      el(
-        "h3",
-        {},
-        "What comes after ",
-        el("b", { className: "query", textContent: saidAt(query) }),
-        "?",
-      ),
-      barRows(rows),
-      el("p", { className: "note", textContent: truth }),
+      el("h3", {}, "Next character after ", asker()),
+      oddsBars(ranked(most).slice(0, 8), now, { before, next }),
+      note(truth),
     );
   };
 }
 
-function sentenceView() {
-  const chooser = find("head");
-  const { n_layer: L, n_head: H } = app.model.config;
-  for (let layer = 0; layer < L; layer++) {
-    for (let head = 0; head < H; head++)
-      chooser.append(el("option", { textContent: headName(layer, head) }));
-  }
-  chooser.addEventListener("change", () =>
-    openHeadAt(Math.floor(chooser.selectedIndex / H), chooser.selectedIndex % H),
+/** @returns {Draw} */
+export function sentenceView() {
+  const chooser = findKind(HTMLSelectElement, "head");
+  const heads = allHeads();
+  chooser.append(
+    ...heads.map(({ layer, head }) => el("option", { textContent: headName(layer, head) })),
   );
+  chooser.addEventListener("change", () => {
+    const { layer, head } = heads[chooser.selectedIndex];
+    selectHead(layer, head);
+  });
   find("undo").addEventListener("click", () => changeWeights(new Map()));
   return () => {
     const { layer, head, query, key, locked } = app.state;
-    chooser.selectedIndex = layer * H + head;
+    chooser.selectedIndex = layer * app.model.config.n_head + head;
     find("undo").hidden = app.edits.size === 0;
-    const open = openHead();
-    const gives = open
-      ? ` gives ${percent(open.weights[query * app.trace.T + key])} to ${saidAt(key)}`
+    const gives = hasHeads()
+      ? ` gives ${percent(selectedOf(openHead().weights))} to ${saidAt(key)}`
       : "";
     find("sentence").textContent = `${saidAt(query)}${gives}${locked ? " (held)" : ""}`;
   };
 }
 
-/** What the colours mean: the ramp of weights, and the roles. */
-function legendView() {
+/** What the colours mean: the ramp of weights, and the roles.
+ * @returns {Draw}
+ */
+export function legendView() {
   const shares = [0, 0.01, 0.1, 0.25, 0.5, 1];
+  const roles = ["query", "key", "value", "output"];
   return (change) => {
     if (change !== "trace") return;
     const shade = ramp();
@@ -164,15 +182,7 @@ function legendView() {
       swatch.style.color = readableOn(shade(share));
       return swatch;
     });
-    const roles = {
-      query: "the character that asks",
-      key: "the one looked at",
-      value: "what is shared",
-      output: "what comes of it",
-    };
-    const named = Object.entries(roles).map(([role, meaning]) =>
-      el("span", {}, el("b", { className: role, textContent: "■ " }), meaning),
-    );
+    const named = roles.map((role) => el("span", {}, inRole(role, "■ "), role));
     find("legend").replaceChildren(el("span", {}, "weight ", ...swatches), ...named);
   };
 }

@@ -1,18 +1,22 @@
-/* View 8: weights changed by hand, and what it does to the next character. */
+/* View 8: weights changed by hand, and the effect on the next character. */
 
-function tryView() {
-  const box = find("try-content");
+import { app, openHead } from "../app.js";
+import { HEAD_EDITS, labelOf } from "../edits.js";
+import { el, find, note } from "../html.js";
+import { headName, lossOf, oddsAt } from "../model.js";
+import { ranked } from "../numbers.js";
+import { changeWeights } from "../reading.js";
+import { number, percent, saidAt } from "../words.js";
+import { asker, lookedAt, oddsBars, selectedOf } from "./common.js";
+
+/** @import { Draw } from "../drawing.js" */
+/** @import { Edit, HeadEdit } from "../edits.js" */
+
+/** @returns {Draw} */
+export function tryView() {
   const legend = el("legend");
-  const choices = [
-    ["", "as the model has it"],
-    ...Object.entries(EDITS).map(([kind, { label }]) => [kind, label]),
-  ];
-  const radios = choices.map(([kind, label]) => {
-    const input = el("input", { type: "radio", name: "edit", value: kind });
-    input.addEventListener("change", () => changeHead(kind ? { kind } : null));
-    return el("label", {}, input, ` ${label}`);
-  });
-  const slider = el("input", { type: "range", min: 0, max: 100, step: 1, id: "one-weight" });
+  const choices = [null, ...HEAD_EDITS].map(headChoice);
+  const slider = el("input", { type: "range", min: "0", max: "100", step: "1", id: "one-weight" });
   slider.addEventListener("input", () => {
     const { query, key } = app.state;
     changeHead({ kind: "set", query, key, weight: Number(slider.value) / 100 });
@@ -20,33 +24,39 @@ function tryView() {
   const words = el("span");
   const amount = el("output");
   const result = el("div", { ariaLive: "polite" });
-  box.append(
-    el("fieldset", {}, legend, ...radios),
+  find("try-content").append(
+    el("fieldset", {}, legend, ...choices.map(({ label }) => label)),
     el("label", { className: "wide" }, words, slider, amount),
     result,
   );
   return () => {
-    const { layer, head, query, key } = app.state;
+    const { layer, head, query } = app.state;
     const name = headName(layer, head);
-    const edit = app.edits.get(name);
-    legend.textContent = `make the weights of ${name}`;
-    for (const label of radios)
-      label.firstChild.checked = label.firstChild.value === (edit?.kind ?? "");
-    words.replaceChildren(
-      "or set one weight: ",
-      el("b", { className: "query", textContent: saidAt(query) }),
-      " gives ",
-      el("b", { className: "key", textContent: saidAt(key) }),
-    );
-    const weight = openHead().weights[query * app.trace.T + key];
-    slider.value = Math.round(100 * weight);
+    const chosen = app.edits.get(name)?.kind ?? null;
+    legend.textContent = `weights of ${name}`;
+    for (const { input, kind } of choices) input.checked = kind === chosen;
+    words.replaceChildren("set one weight: ", asker(), " gives ", lookedAt());
+    const weight = selectedOf(openHead().weights);
+    slider.value = String(Math.round(100 * weight));
     slider.disabled = query === 0;
-    amount.textContent = query === 0 ? "100 %: it has no one else to look at" : percent(weight);
-    result.replaceChildren(...outcome(query));
+    amount.textContent = query === 0 ? "100 %: it is the only key" : percent(weight);
+    result.replaceChildren(...outcome());
   };
 }
 
-/** The open head's weights are changed as `edit` says; null: they are the model's own again. */
+/** A choice of how the whole head is changed; null: not at all.
+ * @param {HeadEdit["kind"] | null} kind
+ */
+function headChoice(kind) {
+  const input = el("input", { type: "radio", name: "edit", value: kind ?? "" });
+  input.addEventListener("change", () => changeHead(kind && { kind }));
+  const words = kind ? labelOf(kind) : "as computed";
+  return { kind, input, label: el("label", {}, input, ` ${words}`) };
+}
+
+/** Change the open head's weights; null: they are the model's own again.
+ * @param {Edit | null} edit
+ */
 function changeHead(edit) {
   const edits = new Map(app.edits);
   const name = headName(app.state.layer, app.state.head);
@@ -55,41 +65,26 @@ function changeHead(edit) {
   changeWeights(edits);
 }
 
-function outcome(query) {
-  if (!app.edits.size)
-    return [el("p", { className: "note", textContent: "Nothing is changed yet." })];
-  const { V, alphabet } = app.model;
-  const [before, now] = [app.untouched, app.trace].map((trace) =>
-    softmax(row(trace.logits, query, V)),
-  );
-  const change = now.map((share, id) => share - before[id]);
-  const order = Array.from(change.keys())
-    .sort((a, b) => Math.abs(change[b]) - Math.abs(change[a]))
-    .slice(0, 8);
-  const rows = order.map((id) => ({
-    name: glyph(alphabet[id]),
-    to: now[id],
-    ghost: before[id],
-    role: "output",
-    text: `${percent(before[id])} → ${percent(now[id])}`,
-  }));
-  const losses = [app.untouched, app.trace].map((trace) => lossOf(trace, V));
+function outcome() {
+  const { model, edits, untouched, trace } = app;
+  if (!edits.size) return [note("Nothing is changed yet.")];
+  const { query } = app.state;
+  const [before, now] = [untouched, trace].map(({ logits }) => oddsAt(model, logits, query));
+  const moved = now.map((share, id) => Math.abs(share - before[id]));
+  const [lossBefore, lossNow] = [untouched, trace].map((read) => lossOf(model, read));
   const loss =
-    losses[0] === null
+    lossBefore === null || lossNow === null
       ? ""
-      : `Loss on this text: ${number(losses[0], 3)} → ${number(losses[1], 3)} nats a character. `;
+      : `Loss on this text: ${number(lossBefore, 3)} → ${number(lossNow, 3)} nats per character. `;
+  const changed = [...edits].map(([name, { kind }]) => `${name} ${labelOf(kind)}`).join(", ");
   return [
     el(
       "p",
       {},
       "Changed: ",
-      el("b", {
-        textContent: [...app.edits]
-          .map(([name, edit]) => `${name} ${EDITS[edit.kind]?.label ?? "one weight"}`)
-          .join(", "),
-      }),
-      `. ${loss}The odds after ${saidAt(query)} that moved most (the mark is where they were):`,
+      el("b", { textContent: changed }),
+      `. ${loss}The probabilities after ${saidAt(query)} that changed most; the mark is the former value:`,
     ),
-    barRows(rows),
+    oddsBars(ranked(moved).slice(0, 8), now, { before }),
   ];
 }

@@ -1,11 +1,29 @@
-/* View 4: why a weight is what it is: the keys in order, and the score's dimensions. */
+/* View 4: why a weight is what it is: the ranked keys, and the score by dimension. */
+
+import { app, characterAt, openHead } from "../app.js";
+import { drawWaterfall } from "../draw.js";
+import { el, find, inRole, numbersTable, scrollBox, tableOf } from "../html.js";
+import { extent, ranked, row, total } from "../numbers.js";
+import { select } from "../selection.js";
+import { glyph, glyphsOf, number, percent, saidAt, signed } from "../words.js";
+import { asker, selectedOf } from "./common.js";
+
+/** @import { Draw } from "../drawing.js" */
+/** @import { Head } from "../model.js" */
+
+/**
+ * One dimension's share of a score.
+ * @typedef {{d: number, q: number, k: number, product: number}} Product
+ */
 
 const MOST_KEYS = 12; // in the ranking, until all are asked for
 
-function whyView() {
+/** @returns {Draw} */
+export function whyView() {
   const box = find("why-content");
   const waterfall = el("canvas", { ariaHidden: "true" });
   let all = false;
+  /** @type {Product[]} */
   let products = [];
   const numbers = numbersTable("The score, dimension by dimension, as a table", () => ({
     head: ["dimension", "q", "k", "q × k / √D"],
@@ -16,64 +34,67 @@ function whyView() {
       signed(product, 3),
     ]),
   }));
-  const ranking = el("div", {
-    className: "scroll",
-    tabIndex: 0,
-    role: "region",
-    ariaLabel: "keys, ranked by weight",
-  });
+  const ranking = scrollBox("keys, ranked by weight");
   const more = el("button", { type: "button" });
-  more.addEventListener("click", () => {
-    all = !all;
-    draw();
-  });
-  const sum = el("p", { className: "numbers" });
-  const intro = el("p");
-  box.append(
-    intro,
-    ranking,
-    more,
-    el("h4", { textContent: "The score as a sum over the dimensions of q and k" }),
-    waterfall,
-    sum,
-    numbers,
-  );
-  ranking.addEventListener("click", (event) => {
-    const line = event.target.closest("tr[data-key]");
-    if (line) select({ key: Number(line.dataset.key) });
-  });
-  function draw() {
+  const [sum, intro] = [el("p", { className: "numbers" }), el("p")];
+  const title = el("h4", {}, "The score as a sum over the dimensions of q and k");
+  box.append(intro, ranking, more, title, waterfall, sum, numbers);
+  const draw = () => {
     const { query, key } = app.state;
+    const { T } = app.trace;
     const open = openHead();
-    const order = ranked(row(open.scores, query, app.trace.T).slice(0, query + 1));
-    const shown = all ? order : order.slice(0, MOST_KEYS);
+    const order = ranked(row(open.scores, query, T).subarray(0, query + 1));
+    const later = T - 1 - query;
     intro.replaceChildren(
-      "The keys that ",
-      el("b", { className: "query", textContent: saidAt(query) }),
-      ` may look at, best match first. It cannot look at the ${app.trace.T - 1 - query} after it: the mask sets their scores to −∞.`,
+      "The keys of ",
+      asker(),
+      `, the highest score first. The mask sets the scores of the ${later} later characters to −∞.`,
     );
-    const focused = ranking.querySelector("tr:focus-within[data-key]")?.dataset.key;
-    ranking.replaceChildren(rankingTable(open, shown, query, key));
-    if (focused) ranking.querySelector(`tr[data-key="${focused}"] button`)?.focus();
+    refillRanking(ranking, rankingTable(open, all ? order : order.slice(0, MOST_KEYS)));
     more.hidden = order.length <= MOST_KEYS;
     more.textContent = all ? `only the first ${MOST_KEYS}` : `all ${order.length} keys`;
     products = productsOf(open, query, key);
-    const score = open.scores[query * app.trace.T + key];
+    const score = selectedOf(open.scores);
     drawWaterfall(
       waterfall,
       products.map(({ product }) => product),
       score,
-      { width: Math.min(760, box.clientWidth) },
+      { width: Math.min(760, box.clientWidth), height: 150 },
     );
-    const plus = products.filter(({ product }) => product > 0);
-    sum.textContent =
-      `${app.model.D} products, the largest first: ${signed(total(plus.map(({ product }) => product)))} from the ${plus.length} dimensions that agree, ` +
-      `${signed(score - total(plus.map(({ product }) => product)))} from those that do not; the last bar is their sum, the score ${signed(score)}.`;
+    sum.textContent = sumOf(products, score);
     numbers.refresh();
-  }
+  };
+  more.addEventListener("click", () => {
+    all = !all;
+    draw();
+  });
+  ranking.addEventListener("click", (event) => {
+    const key = keyOf(/** @type {Element} */ (event.target));
+    if (key !== undefined) select({ key: Number(key) });
+  });
   return draw;
 }
 
+/** The key whose row of the ranking holds an element.
+ * @param {Element | null} element
+ */
+function keyOf(element) {
+  return element?.closest("tr")?.dataset.key;
+}
+
+/** Show another ranking; the focus stays with its key.
+ * @param {HTMLElement} ranking
+ * @param {HTMLTableElement} table
+ */
+function refillRanking(ranking, table) {
+  const focused = keyOf(ranking.querySelector(":focus"));
+  ranking.replaceChildren(table);
+  /** @type {HTMLElement | null} */
+  const button = table.querySelector(`tr[data-key="${focused}"] button`);
+  button?.focus();
+}
+
+/** @param {Head} open @param {number} query @param {number} key @returns {Product[]} */
 function productsOf(open, query, key) {
   const { D } = app.model;
   const [q, k] = [row(open.q, query, D), row(open.k, key, D)];
@@ -85,64 +106,71 @@ function productsOf(open, query, key) {
   })).sort((a, b) => Math.abs(b.product) - Math.abs(a.product));
 }
 
-function rankingTable(open, keys, query, chosen) {
-  const { T } = app.trace;
-  const { D } = app.model;
-  const most = open.scores
-    .subarray(query * T, query * T + query + 1)
-    .reduce((a, b) => Math.max(a, b));
-  const head = [
-    "",
-    "key, with what is around it",
-    "q·k",
-    "÷ √D",
-    "e^(score − best)",
-    "weight",
-    "× uniform",
-  ];
-  const body = keys.map((j) => {
-    const score = open.scores[query * T + j];
-    const weight = open.weights[query * T + j];
-    const cells = [
-      number(score * Math.sqrt(D)),
-      number(score),
-      number(Math.exp(score - most), 3),
-      percent(weight),
-      `${number(weight * (query + 1), 1)}×`,
-    ];
-    const choose = el("button", {
-      type: "button",
-      className: "plain",
-      ariaLabel: `look at ${saidAt(j)}`,
-      textContent: String(j + 1),
-    });
-    return el(
-      "tr",
-      { className: j === chosen ? "chosen" : "", data: { key: j } },
-      el("td", {}, choose),
-      el("td", {}, contextAt(j)),
-      ...cells.map((textContent) => el("td", { textContent })),
-    );
-  });
-  return el(
-    "table",
-    { className: "ranking" },
-    el("thead", {}, ...[tableRow("th", head, "col")]),
-    el("tbody", {}, ...body),
+/** @param {Product[]} products @param {number} score */
+function sumOf(products, score) {
+  const plus = products.map(({ product }) => product).filter((product) => product > 0);
+  const agreed = total(plus);
+  return (
+    `${products.length} products, the largest first. The ${plus.length} positive ones sum to ${signed(agreed)}, ` +
+    `the others to ${signed(score - agreed)}. The last bar is the sum of all, the score ${signed(score)}.`
   );
 }
 
-/** A character between its neighbours. */
+const RANKING_HEAD = [
+  "",
+  "key, in its context",
+  "q·k",
+  "÷ √D",
+  "e^(score − best)",
+  "weight",
+  "× uniform",
+];
+
+/** @param {Head} open @param {number[]} keys  ranked */
+function rankingTable(open, keys) {
+  const { query, key } = app.state;
+  const { T } = app.trace;
+  const scores = row(open.scores, query, T).subarray(0, query + 1);
+  const weights = row(open.weights, query, T);
+  const best = extent(scores)[1];
+  const rows = keys.map((j) => {
+    const cells = [
+      number(scores[j] * Math.sqrt(app.model.D)),
+      number(scores[j]),
+      number(Math.exp(scores[j] - best), 3),
+      percent(weights[j]),
+      `${number(weights[j] * (query + 1), 1)}×`,
+    ];
+    const button = el("button", {
+      type: "button",
+      className: "plain",
+      ariaLabel: `select ${saidAt(j)}`,
+      textContent: String(j + 1),
+    });
+    const line = el(
+      "tr",
+      { className: j === key ? "chosen" : "" },
+      ...[button, contextAt(j), ...cells].map((content) => el("td", {}, content)),
+    );
+    line.dataset.key = String(j);
+    return line;
+  });
+  const table = tableOf(RANKING_HEAD, rows);
+  table.className = "ranking";
+  return table;
+}
+
+/** A character between its neighbours.
+ * @param {number} position
+ */
 function contextAt(position) {
-  const side = (from, to) =>
-    Array.from(app.trace.tokens.slice(Math.max(0, from), to), (id) =>
-      glyph(app.model.alphabet[id]),
-    ).join("");
+  const side = (/** @type {number} */ from, /** @type {number} */ to) =>
+    glyphsOf(app.trace.tokens.slice(Math.max(0, from), to)).join("");
   return el(
     "code",
     {},
     side(position - 6, position),
-    el("b", { className: "key", textContent: glyph(characterAt(position)) }),
+    inRole("key", glyph(characterAt(position))),
     side(position + 1, position + 4),
   );
 }

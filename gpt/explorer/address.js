@@ -1,0 +1,57 @@
+/* The selection and the reader's text in the page's address. */
+
+import { app } from "./app.js";
+import { headName } from "./model.js";
+
+/** @import { Selection } from "./app.js" */
+
+export function remember() {
+  const { layer, head, query, key, locked, direction, share, stage } = app.state;
+  const fields = new URLSearchParams({
+    head: headName(layer, head),
+    query: String(query + 1),
+    key: String(key + 1),
+    held: String(Number(locked)),
+    show: direction,
+    share: String(Math.round(100 * share)),
+    stage,
+  });
+  if (app.text !== app.data.text) fields.set("text", app.text);
+  history.replaceState(null, "", `#${fields}`);
+}
+
+/** What the address holds now. */
+export function remembered() {
+  return new URLSearchParams(location.hash.slice(1));
+}
+
+/** The part of an address's selection that makes sense for the model and its text.
+ * @param {URLSearchParams} fields
+ * @returns {Partial<Selection>}
+ */
+export function selectionOf(fields) {
+  const { n_layer: L, n_head: H } = app.model.config;
+  const whole = (
+    /** @type {string} */ name,
+    /** @type {number} */ from,
+    /** @type {number} */ to,
+  ) => {
+    const value = Number(fields.get(name));
+    return Number.isInteger(value) && value >= from && value <= to ? value : null;
+  };
+  /** @type {Partial<Selection>} */
+  const found = { locked: fields.get("held") === "1" };
+  const [, layer, head] = /^L(\d+)H(\d+)$/.exec(fields.get("head") ?? "")?.map(Number) ?? [];
+  if (layer >= 1 && layer <= L && head >= 1 && head <= H)
+    Object.assign(found, { layer: layer - 1, head: head - 1 });
+  const query = whole("query", 1, app.trace.T);
+  const key = query && whole("key", 1, query);
+  if (query) found.query = query - 1;
+  if (key) found.key = key - 1;
+  const share = whole("share", 10, 100);
+  if (share) found.share = share / 100;
+  const [show, stage] = [fields.get("show"), fields.get("stage")];
+  if (show === "from" || show === "to") found.direction = show;
+  if (stage === "scores" || stage === "masked" || stage === "weights") found.stage = stage;
+  return found;
+}

@@ -1,0 +1,451 @@
+"""Every number that a view of the page shows, held against torch, one by one."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from attention_models import WITH_HEADS
+from explorer_pages import TEXT, exhibit_of, rounded, settle, tokens_of
+from torch import Tensor
+
+from gpt.attention.circuits import distance_table, ov_table, position_table, qk_table
+from gpt.attention.decompose import mute, score_parts
+from gpt.attention.roles import SHARES, measure
+from gpt.attention.trace import Trace, trace
+from gpt.explorer import export
+from gpt.model import GPT
+
+pytestmark = pytest.mark.browser
+
+# rotary, RMSNorm, QK-norm; learned positions, LayerNorm, biases; no residual stream; no positions
+KINDS = ["modern", "gpt", "two layers of heads", "no positions"]
+QUERY, KEY = 7, 4
+SELECTED = f"&query={QUERY + 1}&key={KEY + 1}"
+NUMBER = r"<\u00a00\.1\u00a0%|−∞|[+−]?\d+(?:\.\d+)?(?:\u00a0?%)?"
+
+
+# --- what the page shows -----------------------------------------------------------------------
+
+
+def is_rounded(text: str, value: float) -> bool:
+    """Is `text` what the page writes for `value`?"""
+    plain = text.replace("\u00a0", "").replace("−", "-").removesuffix("×")
+    if plain == "<0.1%":
+        return 0 < value < 0.001
+    if plain == "-∞":
+        return value == -math.inf
+    unit = 0.01 if plain.endswith("%") else 1.0
+    plain = plain.removesuffix("%")
+    decimals = len(plain.partition(".")[2])
+    return abs(unit * float(plain) - value) <= 0.5 * unit * 10**-decimals + 1e-4 * unit
+
+
+def assert_shown(texts: list[str], expected: Tensor | list[float]) -> None:
+    values = expected.flatten().tolist() if isinstance(expected, Tensor) else expected
+    assert len(texts) == len(values), f"{texts} shown, {values} expected"
+    wrong = [pair for pair in zip(texts, values, strict=True) if not is_rounded(*pair)]
+    assert not wrong, f"{len(wrong)} of {len(values)} numbers are wrong: {wrong[:5]}"
+
+
+def assert_table(rows: list[list[str]], expected: Tensor) -> None:
+    """Each cell of a table (n, m) that has a head, and a name before each row."""
+    assert (len(rows) - 1, len(rows[0]) - 1) == expected.shape
+    assert_shown([cell for row in rows[1:] for cell in row[1:]], expected)
+
+
+def numbers_in(text: str) -> list[str]:
+    return re.findall(NUMBER, text)
+
+
+def tables(page: Any, section: str, selections: list[dict]) -> list[list[list[list[str]]]]:
+    """For each selection, the rows of every table of numbers that a section shows."""
+    return page.evaluate(
+        """async ({ section, selections }) => {
+          const frames = async () => {
+            for (let n = 0; n < 3; n++) await new Promise(requestAnimationFrame);
+          };
+          document.getElementById(section).scrollIntoView();
+          await frames();
+          const found = [];
+          for (const selection of selections) {
+            explorer.select(selection);
+            await frames();
+            const all = [...document.querySelectorAll(`#${section} .numbers-table`)];
+            found.push(all.filter((table) => table.checkVisibility()).map((table) => {
+              table.open = true;
+              table.refresh();
+              const rows = [...table.querySelectorAll("tr")];
+              return rows.map((row) => [...row.cells].map((cell) => cell.textContent));
+            }));
+          }
+          return found;
+        }""",
+        {"section": section, "selections": selections},
+    )
+
+
+def bars(page: Any, list_: str) -> list[tuple[str, str]]:
+    """Names and numbers of the bars in a list."""
+    return page.eval_on_selector_all(
+        f"{list_} li",
+        "lines => lines.map(line => [line.children[0].textContent, line.children[2].textContent])",
+    )
+
+
+def open_kind(open_page: Any, variant: str, head: str, history: int = 0) -> tuple[Any, GPT, Trace]:
+    """A page about a variant with a head open, the model that it has, and torch's trace."""
+    exhibit = exhibit_of(variant, history)
+    model = rounded(exhibit.checkpoint)
+    page = open_page(export.html(exhibit), f"#head={head}{SELECTED}")
+    return page, model, trace(model, tokens_of(exhibit))
+
+
+def glyphs(seen: Trace) -> list[str]:
+    return ["↵·abcdefghi"[id] for id in seen.tokens]
+
+
+# --- the text, the matrix, why -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", ["bigram", *KINDS])
+def test_probabilities_and_facts_are_torch_s(open_page, variant):
+    page, model, seen = open_kind(open_page, variant, "L1H1")
+    odds = seen.logits[QUERY].softmax(-1)
+    shown = bars(page, "#odds")
+    assert_shown([text for _, text in shown], odds.sort(descending=True).values[:8])
+    assert [name for name, _ in shown] == [
+        "↵·abcdefghi"[id] for id in odds.argsort(descending=True)[:8]
+    ]
+    [truth] = re.findall(NUMBER, page.text_content("#odds .note"))
+    assert is_rounded(truth, float(odds[seen.tokens[QUERY + 1]]))
+    facts = page.text_content("#facts").removeprefix(variant)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    assert {"100", "2.500", f"{parameters}"} <= set(numbers_in(facts.replace(",", "")))
+    difference = float(page.text_content("#badge").split()[-1])
+    assert difference < 1e-5
+
+
+@pytest.mark.parametrize("variant", KINDS)
+@pytest.mark.parametrize("layer", [0, 1])
+def test_matrix_is_torch_s_at_each_stage(open_page, variant, layer):
+    page, _, seen = open_kind(open_page, variant, f"L{layer + 1}H2")
+    scores, weights = (part[1] for part in (seen.layers[layer].scores, seen.layers[layer].weights))
+    stages = {
+        "scores": scores,
+        "masked": scores.masked_fill(~seen.mask, -math.inf),
+        "weights": weights,
+    }
+    names = [f"{place} {glyph}" for place, glyph in enumerate(glyphs(seen), 1)]
+    for stage, expected in stages.items():
+        [[table]] = tables(page, "matrix", [{"stage": stage}])
+        assert table[0][1:] == [row[0] for row in table[1:]] == names
+        assert_table(table, expected)
+    score, weight, uniform = numbers_in(page.text_content("#matrix-reading").split("score")[1])
+    assert_shown(
+        [score, weight, uniform], [scores[QUERY, KEY], weights[QUERY, KEY], 1 / (QUERY + 1)]
+    )
+    sentence = page.text_content("#sentence")
+    assert is_rounded(numbers_in(sentence)[1], float(weights[QUERY, KEY]))
+    _, *lines = page.evaluate("explorer.rowAsText()").splitlines()
+    found = torch.tensor([[float(cell) for cell in line.split("\t")[2:]] for line in lines])
+    expected = torch.stack([scores[QUERY, : QUERY + 1], weights[QUERY, : QUERY + 1]], dim=-1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", KINDS)
+def test_ranked_keys_and_the_score_s_dimensions_are_torch_s(open_page, variant):
+    page, model, seen = open_kind(open_page, variant, "L2H2")
+    layer, D = seen.layers[1], model.config.head_size
+    scores, weights = layer.scores[1, QUERY, : QUERY + 1], layer.weights[1, QUERY, : QUERY + 1]
+    order = scores.argsort(descending=True)
+    ranking = page.eval_on_selector_all(
+        "#why .ranking tbody tr", "rows => rows.map(row => [...row.cells].map(c => c.textContent))"
+    )
+    assert [int(place) for place, *_ in ranking] == [key + 1 for key in order.tolist()]
+    columns = [scores * D**0.5, scores, (scores - scores.max()).exp(), weights]
+    expected = torch.stack([*columns, weights * (QUERY + 1)], dim=-1)[order]
+    assert_shown([cell for row in ranking for cell in row[2:]], expected)
+
+    q, k = layer.q[1, QUERY], layer.k[1, KEY]
+    products = q * k / D**0.5
+    largest = products.abs().argsort(descending=True)
+    [[table]] = tables(page, "why", [{}])
+    dimensions = torch.arange(1.0, D + 1)
+    expected = torch.stack([dimensions, q, k, products], dim=-1)[largest]
+    assert_shown([cell for row in table[1:] for cell in row], expected)
+    plus = products.clamp(min=0).sum()
+    count = float((products > 0).sum())
+    sums = [float(D), count, plus, scores[KEY] - plus, scores[KEY]]
+    assert_shown(numbers_in(page.text_content("#why-content > .numbers")), sums)
+
+
+# --- where a score comes from ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", WITH_HEADS)
+def test_parts_of_a_score_are_torch_s_and_sum_to_it(open_page, variant):
+    n_layer, n_head = WITH_HEADS[variant]["n_layer"], WITH_HEADS[variant]["n_head"]
+    page, model, seen = open_kind(open_page, variant, f"L{n_layer}H{n_head}")
+    expected = score_parts(model, seen, n_layer - 1, n_head - 1, QUERY, KEY)
+    [[table]] = tables(page, "source", [{}])
+    assert table[0][1:] == [row[0] for row in table[1:]] == list(expected.names)
+    assert_table(table, expected.pairs)
+    lists = {"#source .columns > :first-child": expected.of_query}
+    lists["#source .columns > :last-child"] = expected.of_key
+    for list_, scores in lists.items():
+        shown = dict(bars(page, list_))
+        assert_shown([shown[name] for name in expected.names], scores)
+    sums = re.findall(r"[+−]?\d+\.\d{4}", page.text_content("#source .numbers"))
+    assert_shown(sums, [expected.score, expected.score])
+    strongest = expected.pairs.flatten().abs().sort(descending=True).values[:6]
+    pairs = page.text_content("#source-content p:last-of-type").split("pairs: ")[1]
+    assert_shown(re.findall(r" [+−]?(\d+\.\d\d)(?=[,.])", pairs), strongest)
+
+
+# --- the rule ----------------------------------------------------------------------------------
+
+
+def at_places(model: GPT, places: list[int]) -> GPT:
+    """A model of a context of len(places): the positions of `model` that are named, in order."""
+    weights = model.state_dict()
+    if model.config.positions == "learned":
+        table = weights["position_embedding.weight"]
+        weights["position_embedding.weight"] = table[places]
+    config = model.config.model_copy(update={"block_size": len(places)})
+    made = GPT(config, model.vocab_size)
+    made.load_state_dict(weights)
+    return made.eval()
+
+
+def rule(model: GPT, layer: int, head: int, query: int, key: int) -> Tensor:
+    """Scores (V, V) of each character at position `query` on each character at `key`."""
+    if model.config.positions == "learned":
+        return qk_table(at_places(model, [key, query]), layer, distance=1)[head]
+    return qk_table(model, layer, distance=query - key)[head]
+
+
+def rises(model: GPT, seen: Trace, layer: int, head: int, query: int, key: int) -> Tensor:
+    """Effects (V, V) on the logits of each character at `key`, at the final norm of `query`."""
+    there = at_places(model, [key])
+    text = seen.tokens[:1]
+    held = trace(there, text).final_norm.scale
+    return ov_table(there, layer, text)[head] / held * seen.final_norm.scale[query]
+
+
+SELECTIONS = [(7, 4), (7, 3), (4, 4), (9, 0)]  # the second: the same character twice
+
+
+@pytest.mark.parametrize(
+    ("variant", "layer"), [(kind, layer) for kind in KINDS for layer in (0, 1)]
+)
+def test_rule_over_the_alphabet_is_torch_s(open_page, variant, layer):
+    page, model, seen = open_kind(open_page, variant, f"L{layer + 1}H2")
+    config = model.config
+    if layer and not config.residual:
+        assert page.is_hidden("#rule table")
+        assert "does not read the embedding" in page.text_content("#rule .note")
+        return
+    selections = [{"query": query, "key": key} for query, key in SELECTIONS]
+    for (query, key), found in zip(SELECTIONS, tables(page, "rule", selections), strict=True):
+        scores = rule(model, layer, 1, query, key)
+        assert_table(found.pop(0), scores)
+        if config.residual:
+            assert_table(found.pop(0), rises(model, seen, layer, 1, query, key))
+        pair = seen.tokens[query], seen.tokens[key]
+        if config.positions == "learned":
+            assert_table(found.pop(0), grid(model, layer, pair))
+        if config.positions == "rotary":
+            assert_shown([row[1] for row in found[0][1:]], strip(model, layer, pair))
+            assert [row[0] for row in found.pop(0)[1:]] == [str(n) for n in range(12)]
+        assert found == []
+
+
+def grid(model: GPT, layer: int, pair: tuple[Tensor, Tensor]) -> Tensor:
+    """Scores (T, T) of two characters at each pair of positions."""
+    places = range(len(TEXT))
+    scores = torch.tensor([[rule(model, layer, 1, i, j)[pair] for j in places] for i in places])
+    if pair[0] == pair[1]:  # the same from the other table
+        table = position_table(model, layer, one_hot(model, pair[0]))[1]
+        seen = table[: len(TEXT), : len(TEXT)].nan_to_num()
+        torch.testing.assert_close(scores.tril(), seen, rtol=0, atol=1e-4)
+    return scores
+
+
+def strip(model: GPT, layer: int, pair: tuple[Tensor, Tensor]) -> Tensor:
+    """Scores (block_size,) of two characters at each distance."""
+    distances = range(model.config.block_size)
+    scores = torch.tensor([rule(model, layer, 1, distance, 0)[pair] for distance in distances])
+    if pair[0] == pair[1]:
+        table = distance_table(model, layer, one_hot(model, pair[0]))[1]
+        torch.testing.assert_close(scores, table, rtol=0, atol=1e-4)
+    return scores
+
+
+def one_hot(model: GPT, id: Tensor) -> Tensor:
+    return torch.eye(model.vocab_size)[id]
+
+
+@pytest.mark.parametrize("variant", KINDS)
+def test_rule_in_words_is_torch_s(open_page, variant):
+    page, model, seen = open_kind(open_page, variant, "L1H2")
+    asks, answers = seen.tokens[QUERY], seen.tokens[KEY]
+    scores = rule(model, 0, 1, QUERY, KEY)[asks]
+    matches, effects = page.eval_on_selector_all(
+        "#rule .columns p:not(.numbers)", "lines => lines.map(line => line.textContent)"
+    )
+    assert_shown(re.findall(r"[+−]?\d+\.\d", matches), scores.sort(descending=True).values[:5])
+    if model.config.residual:
+        order = rises(model, seen, 0, 1, QUERY, KEY)[answers].sort(descending=True).values
+        assert_shown(re.findall(r"[+−]?\d+\.\d", effects), [*order[:4], *order[-4:].flip(0)])
+    if model.config.positions == "rotary":
+        line = page.text_content("#rule-content > div:last-child p")
+        by_distance = strip(model, 0, (asks, answers))
+        last, best, distance, score = numbers_in(line.split("distances 0")[1])
+        assert [int(last), int(best), int(distance)] == [11, int(by_distance.argmax()), QUERY - KEY]
+        assert is_rounded(score, float(by_distance[QUERY - KEY]))
+
+
+def test_a_cell_of_the_rule_s_picture_is_read_out_under_the_pointer(open_page):
+    page, model, _ = open_kind(open_page, "gpt", "L1H2")
+    canvas = page.locator("#rule canvas").first
+    canvas.scroll_into_view_if_needed()
+    settle(page)
+    edge, width = 34, canvas.bounding_box()["width"]
+    cell = (width - edge - 1) / model.vocab_size
+    for row, column in ((3, 8), (10, 0)):
+        x, y = (edge + (place + 0.5) * cell for place in (column, row))
+        canvas.hover(position={"x": x, "y": y})
+        text = page.locator("#rule .numbers").first.text_content()
+        assert is_rounded(text.split(": ")[1], float(rule(model, 0, 1, QUERY, KEY)[row, column]))
+
+
+# --- every step --------------------------------------------------------------------------------
+
+Rows = dict[str, Tensor]
+
+
+def steps_of(model: GPT, seen: Trace, layer: int) -> list[tuple[Rows, list[float]]]:
+    """For each step the vectors that it shows, by their names, and the numbers in its words."""
+    config, block, attention = model.config, seen.layers[layer], model.blocks[layer].attention
+    D, head = config.head_size, 1
+    q, k = block.q_content[head, QUERY], block.k_content[head, QUERY]
+    id = float(seen.tokens[QUERY])
+    place = [float(QUERY)] if config.positions == "learned" else []
+    steps: list[tuple[Rows, list[float]]] = [
+        ({"x": seen.embedded[QUERY]}, [QUERY + 1, id, id, *place])
+    ]
+    if config.norm != "none":
+        steps.append(({"before": block.before[QUERY], "x": block.x[QUERY]}, []))
+    made = {"x": block.x[QUERY], "query": q, "key": k, "value": block.v[head, QUERY]}
+    steps.append((made, [QUERY + 1]))
+    if config.positions == "rotary":
+        q, k = (attention.rotary(part[None], QUERY)[0] for part in (q, k))
+        steps.append(({"query": q, "key": k}, [QUERY + 1]))
+    if config.qk_norm:
+        normed = {"query": block.q[head, QUERY], "key": block.k[head, QUERY]}
+        steps.append((normed, [q.norm(), k.norm(), D**0.5]))
+    asks, answers = block.q[head, QUERY], block.k[head, KEY]
+    product, scores = asks @ answers, block.scores[head, QUERY, : QUERY + 1]
+    weights, values = block.weights[head, QUERY, : QUERY + 1], block.v[head]
+    largest = weights.argsort(descending=True)[:4]
+    summands = {f"at {j + 1}": weights[j] * values[j] for j in largest.tolist()}
+    odds = seen.logits[QUERY].softmax(-1)
+    best = odds.sort(descending=True).values[:3]
+    steps += [
+        (
+            {"query": asks, "key": answers, "q × k": asks * answers},
+            [QUERY + 1, KEY + 1, product, D**0.5, scores[KEY]],
+        ),
+        ({"scores": scores}, [len(TEXT), QUERY + 1, len(TEXT) - QUERY - 1, -math.inf]),
+        (
+            {"weights": weights},
+            [scores[KEY], scores[KEY].exp(), QUERY + 1, weights[KEY], 1.0],
+        ),
+        ({**summands, "sum": block.mixed[head, QUERY]}, [4, weights[largest].sum(), QUERY + 1]),
+        ({" writes": block.head_writes[head, QUERY], " after": block.after[QUERY]}, []),
+        ({"probabilities": odds}, best.tolist()),
+    ]
+    return steps
+
+
+@pytest.mark.parametrize("variant", [*KINDS, "gelu", "rotary"])
+@pytest.mark.parametrize("layer", [0, 1])
+def test_every_step_shows_torch_s_numbers(open_page, variant, layer):
+    page, model, seen = open_kind(open_page, variant, f"L{layer + 1}H2")
+    steps = steps_of(model, seen, layer)
+    [found] = tables(page, "steps", [{}])
+    words = page.eval_on_selector_all(
+        "#steps-content > li", "steps => steps.map(step => step.children[2].textContent)"
+    )
+    attention, D = model.blocks[layer].attention, model.config.head_size
+    matrices = [
+        linear.weight[D : 2 * D] for linear in (attention.query, attention.key, attention.value)
+    ]
+    for (vectors, in_words), text in zip(steps, words, strict=True):
+        if "value" in vectors:
+            for matrix in matrices:
+                assert_table(found.pop(0), matrix)
+        _, *rows = found.pop(0)
+        for row, (name, vector) in zip(rows, vectors.items(), strict=True):
+            assert name in row[0]
+            assert_shown(row[1:], vector)
+        assert_shown(numbers_in(text.replace(f"L{layer + 1}H2", "")), in_words)
+    assert found == []
+
+
+# --- weights changed by hand, other checkpoints ------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", KINDS)
+def test_probabilities_and_loss_of_changed_weights_are_torch_s(open_page, variant):
+    page, model, seen = open_kind(open_page, variant, "L1H2")
+    page.check("#try [value=mute]")
+    settle(page)
+    with mute(model, 0, 1):
+        muted = trace(model, seen.tokens).logits
+    before, now = (logits[QUERY].softmax(-1) for logits in (seen.logits, muted))
+    order = (now - before).abs().argsort(descending=True)[:8]
+    expected = torch.stack([before, now], dim=-1)[order]
+    shown = [number for _, text in bars(page, "#try") for number in text.split(" → ")]
+    assert_shown(shown, expected)
+    targets = seen.tokens[1:]
+    losses = [
+        torch.nn.functional.cross_entropy(logits[:-1], targets) for logits in (seen.logits, muted)
+    ]
+    assert_shown(re.findall(r"\d+\.\d{3}", page.text_content("#try p")), torch.stack(losses))
+
+
+@pytest.mark.parametrize("variant", KINDS)
+def test_every_checkpoint_shows_torch_s_numbers(open_page, variant):
+    page, _, seen = open_kind(open_page, variant, "L2H2", history=2)
+    exhibit = exhibit_of(variant, history=2)
+    models = [other.make_model() for other in reversed(exhibit.history)]
+    traces = [*(trace(model, seen.tokens) for model in models), seen]
+    shares = [
+        [
+            float(measure(then.layers[1].weights[1, None], seen.tokens[None])[name])
+            for name in SHARES
+        ]
+        for then in traces
+    ]
+    [[table]] = tables(page, "learning", [{}])
+    assert [row[0] for row in table] == ["step", "80", "90", "100"]
+    for row, expected in zip(table[1:], shares, strict=True):
+        assert percents(row[1:]) == pytest.approx([100 * share for share in expected], abs=0.51)
+    for moment, then in enumerate(traces):
+        page.fill("#moment", str(moment))
+        odds = then.logits[QUERY].softmax(-1).sort(descending=True).values[:6]
+        shown = page.locator("#learning ul >> nth=0 >> .amount").all_text_contents()
+        assert percents(shown) == pytest.approx((100 * odds).tolist(), abs=0.51)
+        shown = page.locator("#learning ul >> nth=1 >> .amount").all_text_contents()
+        title = page.text_content("#learning h4 >> nth=1")
+        [role] = [place for place, words in enumerate(SHARES.values()) if title.endswith(words)]
+        assert percents(shown) == pytest.approx([100 * row[role] for row in shares], abs=0.51)
+        assert page.text_content("#learning .numbers") == "validation loss 2.500 nats per character"
+
+
+def percents(texts: list[str]) -> list[float]:
+    """Rounded twice, for numbers of other checkpoints travel in 16 bits: good to half a percent."""
+    return [float(text.removeprefix("<\u00a0").removesuffix("\u00a0%")) for text in texts]
