@@ -144,7 +144,7 @@ def test_tab_shows_the_page_of_the_chosen_checkpoint(logdir, browser):
     inner.locator("#badge.good").wait_for()
     inner.locator("#characters").focus()
     page.keyboard.press("Home")
-    assert "at 1 gives 100" in inner.locator("#sentence").text_content()
+    inner.locator("#sentence", has_text="at 1 gives 100").wait_for()
     elsewhere = [url for url in requests if not url.startswith((address, "data:", "blob:"))]
     assert elsewhere == []
     page.close()
