@@ -134,7 +134,7 @@ def test_matrix_is_torch_s_at_each_stage(open_page, variant, layer):
     scores, weights = (part[1] for part in (seen.layers[layer].scores, seen.layers[layer].weights))
     stages = {
         "scores": scores,
-        "masked": scores.masked_fill(~seen.mask, -math.inf),
+        "masked": scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -math.inf),
         "weights": weights,
     }
     names = [f"{place} {glyph}" for place, glyph in enumerate(glyphs(seen), 1)]
