@@ -134,7 +134,7 @@ def test_matrix_is_torch_s_at_each_stage(open_page, variant, layer):
     scores, weights = (part[1] for part in (seen.layers[layer].scores, seen.layers[layer].weights))
     stages = {
         "scores": scores,
-        "masked": scores + torch.full_like(scores, -math.inf).triu(1),
+        "masked": scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -math.inf),
         "weights": weights,
     }
     names = [f"{place} {glyph}" for place, glyph in enumerate(glyphs(seen), 1)]
@@ -238,7 +238,7 @@ SELECTIONS = [(7, 4), (7, 3), (4, 4), (9, 0)]  # the second: the same character 
 
 
 @pytest.mark.parametrize(
-    ("variant", "layer"), [(kind, layer) for kind in KINDS for layer in (0, 1)]
+    ("variant", "layer"), [("heads", 0), *((kind, layer) for kind in KINDS for layer in (0, 1))]
 )
 def test_rule_over_the_alphabet_is_torch_s(open_page, variant, layer):
     page, model, seen = open_kind(open_page, variant, f"L{layer + 1}H2")
@@ -247,11 +247,12 @@ def test_rule_over_the_alphabet_is_torch_s(open_page, variant, layer):
         assert page.is_hidden("#rule table")
         assert "does not read the embedding" in page.text_content("#rule .note")
         return
+    reaches = config.residual or config.n_layer == 1
     selections = [{"query": query, "key": key} for query, key in SELECTIONS]
     for (query, key), found in zip(SELECTIONS, tables(page, "rule", selections), strict=True):
         scores = rule(model, layer, 1, query, key)
         assert_table(found.pop(0), scores)
-        if config.residual:
+        if reaches:
             assert_table(found.pop(0), rises(model, seen, layer, 1, query, key))
         pair = seen.tokens[query], seen.tokens[key]
         if config.positions == "learned":
@@ -287,7 +288,7 @@ def one_hot(model: GPT, id: Tensor) -> Tensor:
     return torch.eye(model.vocab_size)[id]
 
 
-@pytest.mark.parametrize("variant", KINDS)
+@pytest.mark.parametrize("variant", ["heads", *KINDS])
 def test_rule_in_words_is_torch_s(open_page, variant):
     page, model, seen = open_kind(open_page, variant, "L1H2")
     asks, answers = seen.tokens[QUERY], seen.tokens[KEY]
@@ -296,7 +297,7 @@ def test_rule_in_words_is_torch_s(open_page, variant):
         "#rule .columns p:not(.numbers)", "lines => lines.map(line => line.textContent)"
     )
     assert_shown(re.findall(r"[+−]?\d+\.\d", matches), scores.sort(descending=True).values[:5])
-    if model.config.residual:
+    if model.config.residual or model.config.n_layer == 1:
         order = rises(model, seen, 0, 1, QUERY, KEY)[answers].sort(descending=True).values
         assert_shown(re.findall(r"[+−]?\d+\.\d", effects), [*order[:4], *order[-4:].flip(0)])
     if model.config.positions == "rotary":
