@@ -7,6 +7,7 @@ import pytest
 import torch
 from attention_models import VARIANTS, WITH_HEADS, T, V, build, text
 
+from gpt.attention import decompose
 from gpt.attention.decompose import logit_parts, mute, mute_losses, score_parts, stream_parts
 from gpt.attention.frozen import freeze
 from gpt.attention.trace import head_name, trace
@@ -126,11 +127,12 @@ def test_muting_is_zeroing_the_heads_columns_of_the_projection(kind):
 
 
 @all_variants
-def test_mute_losses_are_differences_of_exact_losses(kind):
+def test_mute_losses_are_differences_of_exact_losses(kind, monkeypatch):
+    monkeypatch.setattr(decompose, "BATCH_CHARS", 2 * T)
     model = build(kind).train()
     ids = text(4 * T + 6).numpy().astype(np.uint8)
     state = torch.get_rng_state()
-    costs = mute_losses(model, ids, batch_chars=2 * T)
+    costs = mute_losses(model, ids)
     assert costs.shape == (model.config.n_layer, model.config.n_head)
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)

@@ -26,6 +26,8 @@ from gpt.attention.trace import Trace, blocks_of, device_of, head_name
 from gpt.evaluate import evaluating, windows
 from gpt.model import GPT
 
+BATCH_CHARS = 2**13  # characters in a forward pass of `mute_losses`
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -184,9 +186,7 @@ def mute(model: GPT, layer: int, head: int) -> Iterator[None]:
         handle.remove()
 
 
-def mute_losses(
-    model: GPT, ids: npt.NDArray[np.unsignedinteger], batch_chars: int = 2**13
-) -> Tensor:
+def mute_losses(model: GPT, ids: npt.NDArray[np.unsignedinteger]) -> Tensor:
     """What muting each head costs: loss without it - loss, (L, H) [nats a character].
 
     Exact on `ids`, as `gpt.evaluate.exact_loss`. The layers before a muted head are computed once.
@@ -194,12 +194,11 @@ def mute_losses(
 
     Args:
         ids: (N,) with N >= 2.
-        batch_chars: characters in a forward pass.
     """
     config = model.config
     costs = torch.zeros(config.n_layer, config.n_head, dtype=torch.float64)
     with evaluating(model):
-        for batch in windows(ids, config.block_size, batch_chars):
+        for batch in windows(ids, config.block_size, BATCH_CHARS):
             tokens, targets = (part.to(device_of(model)) for part in batch)
             states = list(model.walk(model.embed(tokens)))  # (B, T, C) that each layer reads
             whole = _loss_from(model, states[-1], config.n_layer, targets)
