@@ -1,12 +1,15 @@
 """What the README shows is run as it stands there."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from gpt import attention
 from gpt.command.config_file import overridden
 from gpt.config import Config
 from gpt.model import GPT
@@ -36,6 +39,14 @@ def test_the_notebook_section(
     torch.testing.assert_close(shown["weights"], (scores + future).softmax(-1))
     assert shown["rule"].shape == (model.vocab_size, model.vocab_size)
     assert shown["costs"].shape == (3, 2)
+
+
+def test_the_notebook_api_documents_what_it_offers_and_needs_no_matplotlib() -> None:
+    for name in attention.__all__:
+        assert re.search(rf"^    {name}\(", attention.__doc__ or "", re.MULTILINE), name
+        assert getattr(attention, name).__doc__
+    code = "import sys, gpt.attention; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
 
 
 @torch.no_grad()

@@ -193,7 +193,7 @@ def mute_losses(model: GPT, ids: npt.NDArray[np.unsignedinteger]) -> Tensor:
     The cost is negative for a head that does harm.
 
     Args:
-        ids: (N,) with N >= 2.
+        ids: (N,) of a text, N >= 2, as `tokenizer.encode` gives them.
     """
     config = model.config
     costs = torch.zeros(config.n_layer, config.n_head, dtype=torch.float64)
