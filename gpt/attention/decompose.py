@@ -98,7 +98,7 @@ def score_parts(
 ) -> ScoreParts:
     """The score of the character at `query` on the one at `key`, decomposed exactly.
 
-    The scales of the layer's normalisation and of QK-norm are held at what they were in `trace`;
+    The scales of the layer's normalisation and of QK-norm are held at what they were on this text;
     rotary positions rotate each part alike. The parts are those of `stream_parts` and the bias of
     the layer's normalisation, if it has one.
 
@@ -115,16 +115,14 @@ def score_parts(
     parts = _through(norm, stream_parts(model, trace, layer), "norm's bias")
     rows = slice(head * attention.head_size, (head + 1) * attention.head_size)
 
-    def side(linear: nn.Linear, content: Tensor, place: int) -> Tensor:  # content (T, D)
+    def side(linear: nn.Linear, place: int) -> Tensor:
         vectors = F.linear(parts.vectors[:, place : place + 1], linear.weight[rows])  # (P, 1, D)
-        whole = content[place : place + 1]  # (1, D)
         if attention.rotary:
-            vectors, whole = (attention.rotary(part, place) for part in (vectors, whole))
-        return freeze(attention.qk_norm, whole)(vectors)[:, 0]  # (P, D)
+            vectors = attention.rotary(vectors, place)
+        return freeze(attention.qk_norm, vectors.sum(0))(vectors)[:, 0]  # (P, D)
 
     with evaluating(model):
-        q = side(attention.query, seen.q_content[head], query)
-        k = side(attention.key, seen.k_content[head], key)
+        q, k = side(attention.query, query), side(attention.key, key)
     pairs = q @ k.T * attention.head_size**-0.5  # (P, P)
     return ScoreParts(parts.names, pairs, float(seen.scores[head, query, key]))
 

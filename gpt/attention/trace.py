@@ -49,8 +49,7 @@ class Trace:
     tokens: Tensor  # (T,)
     embedded: Tensor  # (T, C) the residual stream's first state
     layers: tuple[LayerTrace, ...]
-    final: Tensor  # (T, C) the residual stream's last state
-    final_norm: FrozenNorm  # the final norm, its scale (T, 1) held
+    final_norm: FrozenNorm  # the final norm at the last state, its scale (T, 1) held
     logits: Tensor  # (T, V) of the next character
 
 
@@ -71,7 +70,6 @@ def trace(model: GPT, ids: Ids) -> Trace:
             tokens=tokens,
             embedded=states[0],
             layers=tuple(_trace_block(block, before, after) for block, before, after in steps),
-            final=states[-1],
             final_norm=freeze(model.norm, states[-1]),
             logits=model.read_out(states[-1][None])[0],
         )
