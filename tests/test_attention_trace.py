@@ -167,3 +167,5 @@ def test_every_tensor_is_made_where_those_are_that_it_meets():
     assert {tensor.device.type for tensor in found} == {"cpu"}
     for keys in key_sets(text()[None].to("meta")).values():
         assert keys.device.type == "meta"
+    with pytest.raises(NotImplementedError, match="copy out of meta"):  # to the tokens' device
+        measure(torch.zeros(1, T, T, device="meta"), text()[None])

@@ -25,7 +25,7 @@ Ids = Tensor | npt.NDArray[np.integer]  # what `tokenizer.encode` gives, or the 
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """The steps of one block. Rows (T) are the characters of the text."""
+    """The steps of one block, as the page shows them. Rows (T) are the characters of the text."""
 
     before: Tensor  # (T, C) residual stream that the block reads
     x: Tensor  # (T, C) the same, normalised: what queries, keys and values are made of
