@@ -7,6 +7,7 @@ import pytest
 import torch
 from attention_models import VARIANTS, WITH_HEADS, T, V, build, text
 
+from gpt.attention import decompose
 from gpt.attention.decompose import logit_parts, mute, mute_losses, score_parts, stream_parts
 from gpt.attention.frozen import freeze
 from gpt.attention.trace import head_name, trace
@@ -20,11 +21,10 @@ with_heads = pytest.mark.parametrize("kind", WITH_HEADS.values(), ids=WITH_HEADS
 def test_parts_of_the_stream_sum_to_it(kind):
     model = build(kind)
     seen = trace(model, text())
-    stages = [layer.before for layer in seen.layers] + [seen.final]
-    for layer, stage in enumerate(stages):
+    for layer, stage in enumerate(model.eval().walk(model.embed(text()[None]))):
         parts = stream_parts(model, seen, layer)
         assert len(set(parts.names)) == len(parts.names) == len(parts.vectors)
-        torch.testing.assert_close(parts.vectors.sum(0), stage, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(parts.vectors.sum(0), stage[0], atol=1e-4, rtol=1e-5)
 
 
 @with_heads
@@ -126,11 +126,12 @@ def test_muting_is_zeroing_the_heads_columns_of_the_projection(kind):
 
 
 @all_variants
-def test_mute_losses_are_differences_of_exact_losses(kind):
+def test_mute_losses_are_differences_of_exact_losses(kind, monkeypatch):
+    monkeypatch.setattr(decompose, "BATCH_CHARS", 2 * T)
     model = build(kind).train()
     ids = text(4 * T + 6).numpy().astype(np.uint8)
     state = torch.get_rng_state()
-    costs = mute_losses(model, ids, batch_chars=2 * T)
+    costs = mute_losses(model, ids)
     assert costs.shape == (model.config.n_layer, model.config.n_head)
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)

@@ -13,6 +13,7 @@ Letters in the shapes: V vocab_size, T block_size, H heads, D head_size, C n_emb
 V texts at once.
 """
 
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from gpt.attention.decompose import check_head
 from gpt.attention.frozen import FrozenNorm, freeze
-from gpt.attention.trace import blocks_of, device_of, output_matrices
+from gpt.attention.trace import Ids, blocks_of, device_of, in_blocks, output_matrices
 from gpt.evaluate import evaluating
 from gpt.model import GPT
 
@@ -68,8 +69,8 @@ def position_table(model: GPT, layer: int, frequencies: Tensor | None = None) ->
         ValueError: as `qk_table`.
     """
     q, k, _ = embedding_qkv(model, layer)  # (V, H, T, D)
-    share = torch.ones(len(q)) if frequencies is None else frequencies
-    share = (share / share.sum()).to(q)
+    share = q.new_ones(len(q)) if frequencies is None else frequencies.to(q)
+    share = share / share.sum()
     mean_q, mean_k = (torch.einsum("vhtd,v->htd", part, share) for part in (q, k))
     scores = mean_q @ mean_k.transpose(-2, -1)  # (H, T, T)
     itself = torch.einsum("vhtd,vhtd,v->ht", q, k, share)
@@ -88,17 +89,17 @@ def distance_table(model: GPT, layer: int, frequencies: Tensor | None = None) ->
     return torch.stack(means, dim=-1)
 
 
-def ov_table(model: GPT, layer: int, tokens: Tensor) -> Tensor:
+def ov_table(model: GPT, layer: int, ids: Ids) -> Tensor:
     """Logits (H, V, V): what a head adds to each next character (column) when it attends to
     character a (row) alone.
 
     The value of a, its mean over the positions, goes through the projection, the final norm and
-    lm_head. The final norm's scale is held at its mean over `tokens`; biases and the soft cap are
+    lm_head. The final norm's scale is held at its mean over `ids`; biases and the soft cap are
     left out. Each row has its mean subtracted: a shift of all logits changes no probability.
 
     Args:
         layer: counted from 0.
-        tokens: ids (B, T) or (T,) of a typical text, T <= block_size.
+        ids: (N,) of a typical text; one longer than a block is cut into blocks.
 
     Raises:
         ValueError: as `qk_table`, or if the head's output does not reach the logits because there
@@ -111,18 +112,18 @@ def ov_table(model: GPT, layer: int, tokens: Tensor) -> Tensor:
     with evaluating(model):
         out = output_matrices(blocks_of(model)[layer].attention)  # (H, D, C)
         writes = torch.einsum("vhd,hdc->hvc", v.mean(2), out)  # (H, V, C)
-        writes = mean_final_norm(model, tokens)(writes)
+        writes = mean_final_norm(model, ids)(writes)
         effects = writes @ cast(nn.Linear, model.lm_head).weight.T  # (H, V, V)
     return effects - effects.mean(-1, keepdim=True)
 
 
-def mean_final_norm(model: GPT, tokens: Tensor) -> FrozenNorm:
-    """The final norm with its scale held at the mean over tokens (B, T) or (T,)."""
+def mean_final_norm(model: GPT, ids: Ids) -> FrozenNorm:
+    """The final norm with its scale held at the mean over the characters of `ids` (N,)."""
+    tokens = in_blocks(ids, model.config.block_size).to(device_of(model))  # (B, T)
     with evaluating(model):
-        x = model.embed(tokens.reshape(-1, tokens.shape[-1]).to(device_of(model)))
-        *_, last = model.walk(x)
+        *_, last = model.walk(model.embed(tokens))  # (B, T, C)
         norm = freeze(model.norm, last)
-    return FrozenNorm(norm.scale.mean(), norm.gain, norm.bias, norm.centred)
+    return replace(norm, scale=norm.scale.mean())
 
 
 def embedding_qkv(model: GPT, layer: int) -> tuple[Tensor, Tensor, Tensor]:

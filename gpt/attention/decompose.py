@@ -26,6 +26,8 @@ from gpt.attention.trace import Trace, blocks_of, device_of, head_name
 from gpt.evaluate import evaluating, windows
 from gpt.model import GPT
 
+BATCH_CHARS = 2**13  # characters in a forward pass of `mute_losses`
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -96,7 +98,7 @@ def score_parts(
 ) -> ScoreParts:
     """The score of the character at `query` on the one at `key`, decomposed exactly.
 
-    The scales of the layer's normalisation and of QK-norm are held at what they were in `trace`;
+    The scales of the layer's normalisation and of QK-norm are held at what they were on this text;
     rotary positions rotate each part alike. The parts are those of `stream_parts` and the bias of
     the layer's normalisation, if it has one.
 
@@ -113,16 +115,14 @@ def score_parts(
     parts = _through(norm, stream_parts(model, trace, layer), "norm's bias")
     rows = slice(head * attention.head_size, (head + 1) * attention.head_size)
 
-    def side(linear: nn.Linear, content: Tensor, place: int) -> Tensor:  # content (T, D)
+    def side(linear: nn.Linear, place: int) -> Tensor:
         vectors = F.linear(parts.vectors[:, place : place + 1], linear.weight[rows])  # (P, 1, D)
-        whole = content[place : place + 1]  # (1, D)
         if attention.rotary:
-            vectors, whole = (attention.rotary(part, place) for part in (vectors, whole))
-        return freeze(attention.qk_norm, whole)(vectors)[:, 0]  # (P, D)
+            vectors = attention.rotary(vectors, place)
+        return freeze(attention.qk_norm, vectors.sum(0))(vectors)[:, 0]  # (P, D)
 
     with evaluating(model):
-        q = side(attention.query, seen.q_content[head], query)
-        k = side(attention.key, seen.k_content[head], key)
+        q, k = side(attention.query, query), side(attention.key, key)
     pairs = q @ k.T * attention.head_size**-0.5  # (P, P)
     return ScoreParts(parts.names, pairs, float(seen.scores[head, query, key]))
 
@@ -184,22 +184,19 @@ def mute(model: GPT, layer: int, head: int) -> Iterator[None]:
         handle.remove()
 
 
-def mute_losses(
-    model: GPT, ids: npt.NDArray[np.unsignedinteger], batch_chars: int = 2**13
-) -> Tensor:
+def mute_losses(model: GPT, ids: npt.NDArray[np.unsignedinteger]) -> Tensor:
     """What muting each head costs: loss without it - loss, (L, H) [nats a character].
 
     Exact on `ids`, as `gpt.evaluate.exact_loss`. The layers before a muted head are computed once.
     The cost is negative for a head that does harm.
 
     Args:
-        ids: (N,) with N >= 2.
-        batch_chars: characters in a forward pass.
+        ids: (N,) of a text, N >= 2, as `tokenizer.encode` gives them.
     """
     config = model.config
     costs = torch.zeros(config.n_layer, config.n_head, dtype=torch.float64)
     with evaluating(model):
-        for batch in windows(ids, config.block_size, batch_chars):
+        for batch in windows(ids, config.block_size, BATCH_CHARS):
             tokens, targets = (part.to(device_of(model)) for part in batch)
             states = list(model.walk(model.embed(tokens)))  # (B, T, C) that each layer reads
             whole = _loss_from(model, states[-1], config.n_layer, targets)

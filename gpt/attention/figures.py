@@ -1,8 +1,7 @@
-"""One picture a layer: what each of its heads looks at. Drawn at every evaluation while training.
+"""A picture of the attention weights of a layer, one matrix a head, for TensorBoard.
 
-What is slow in matplotlib is a text artist for each tick label, one for each character, side and
-head. Here one set of axes spans the figure, in pixels, and all those characters are one path made
-of outlines that are kept.
+matplotlib is slow with a text artist for each tick label. So one set of axes spans the figure, in
+pixels, and the characters beside all matrices are one path, made of cached outlines.
 """
 
 from collections.abc import Sequence
@@ -30,16 +29,16 @@ from gpt.attention.trace import head_name
 DPI = 100
 FONT = FontProperties(family="DejaVu Sans Mono")
 INK, SOFT, LINE, MASKED = "#1a1a1a", "#5f5f5f", "#9a9a9a", "#e3e3e3"
-# one hue that only grows darker: it reads the same for every kind of colour vision
+# one hue, darker with the weight: readable with every kind of colour vision
 RAMP = LinearSegmentedColormap.from_list(
     "weight", ["#ffffff", "#cfe1f2", "#86b6dc", "#3b7fbd", "#154a8c", "#071d49"]
 )
-SHARES = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)  # marked beside the colour bar
+TICKS = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)  # weights beside the colour bar
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things stand, in pixels from the top left corner."""
+    """Where everything is, in pixels from the top left corner."""
 
     n_head: int
     length: int  # characters of the text, T
@@ -61,12 +60,12 @@ class Layout:
 
     @property
     def letter(self) -> float:
-        """Font size of the characters along the upper side; 0 where there is no room for them."""
+        """Font size of the characters above a matrix; 0 if there is no room for them."""
         return min(1.4 * self.cell, 15) if self.cell > 6 else 0
 
     @property
     def pitch(self) -> tuple[int, int]:
-        """From a panel to its neighbour on the right, and to the one below."""
+        """From a matrix to the next one on the right, and to the one below."""
         side = self.panel + self.gap + round(self.letter)
         return side, side + self.title
 
@@ -85,28 +84,26 @@ class Layout:
         return x, self.top + self.title + side + row * self.pitch[1]
 
 
-def layer_figure(
-    weights: Tensor, text: str, layer: int, notes: Sequence[str] | None = None
-) -> Figure:
-    """Every head of a layer as a matrix: rows are the characters that ask, columns those looked at.
+def layer_figure(weights: Tensor, text: str, layer: int, notes: Sequence[str]) -> Figure:
+    """The weights of every head of a layer; rows are queries, columns are keys.
 
-    The colour grows with the square root of the weight, so that one part in fifty is seen too.
-    What a row may not look at, the future, is grey: that is another thing than a weight of zero.
-    Texts of more than 78 characters are drawn without the characters at the sides.
+    Colour follows the square root of the weight, so that 2 % is visible too. What the mask hides
+    is grey, unlike a weight of zero. Texts of more than 78 characters are drawn without the
+    characters beside the matrices.
 
     Args:
         weights: (H, T, T), rows sum to one; on any device.
         text: the T characters.
         layer: counted from 0.
-        notes: a few words on each head, shown in its masked corner if there is room; H of them.
+        notes: H of them, a few words on each head, shown in its masked corner if there is room.
 
     Raises:
         ValueError: if the shapes do not fit.
     """
     H, T = len(weights), len(text)
-    if weights.shape != (H, T, T) or not H * T or (notes and len(notes) != H):
+    if weights.shape != (H, T, T) or not H * T or len(notes) != H:
         raise ValueError(
-            f"{tuple(weights.shape)} weights and {len(notes or ())} notes for {T} characters"
+            f"{tuple(weights.shape)} weights and {len(notes)} notes for {T} characters"
         )
     layout = Layout(H, T)
     figure, axes = open_page(layout.size)
@@ -116,7 +113,7 @@ def layer_figure(
         x, y = layout.corner(head)
         y_title = y - round(layout.letter) - 9
         axes.text(x, y_title, head_name(layer, head), color=INK, fontsize=9.5, fontweight="bold")
-        if notes and layout.panel > 200:
+        if layout.panel > 200:
             style: Any = {"color": SOFT, "fontsize": 8, "ha": "right", "va": "top"}
             axes.text(x + layout.panel - 7, y + 8, notes[head], parse_math=False, **style)
     if layout.letter:
@@ -134,10 +131,9 @@ def figure_image(figure: Figure) -> npt.NDArray[np.uint8]:
 
 
 def open_page(size: tuple[int, int]) -> tuple[Figure, Axes]:
-    """A white figure whose only axes count pixels from the top left corner."""
+    """A white figure; its only axes measure pixels from the top left corner."""
     width, height = size
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
     axes.set_axis_off()
@@ -161,24 +157,24 @@ def painted(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
 
 
 def draw_words(axes: Axes, layout: Layout, layer: int) -> None:
-    """What the picture shows, and what its rows and columns are."""
+    """The title, and what rows and columns are."""
     x, y = layout.left + round(layout.letter), layout.corner(0)[1]
     axes.text(x, 20, f"Layer {layer + 1}", color=INK, fontsize=13, fontweight="bold")
-    axes.text(x, 42, "column: the character looked at (key)", color=SOFT, fontsize=9)
+    axes.text(x, 42, "column: key", color=SOFT, fontsize=9)
     style: Any = {"color": SOFT, "fontsize": 9, "ha": "center", "va": "top", "rotation": 90}
-    axes.text(10, y, "row: the character that asks (query)", **style)
+    axes.text(10, y, "row: query", **style)
 
 
 def draw_colour_bar(axes: Axes, layout: Layout) -> None:
-    """The ramp with its weights, and what grey means."""
+    """The colour scale, and what grey means."""
     x, y = layout.size[0] - layout.right + 24, layout.corner(0)[1]
     long = 200
     ramp = RAMP(np.linspace(1, 0, 256), bytes=True)[:, None]
     axes.imshow(ramp, extent=(x, x + 16, y + long, y), aspect="auto")
     axes.add_patch(Rectangle((x, y), 16, long, fill=False, edgecolor=LINE, linewidth=0.6))
-    for share in SHARES:
-        label_y = y + long * (1 - sqrt(share))
-        axes.text(x + 22, label_y, f"{share:.0%}", color=INK, fontsize=8, va="center_baseline")
+    for weight in TICKS:
+        label_y = y + long * (1 - sqrt(weight))
+        axes.text(x + 22, label_y, f"{weight:.0%}", color=INK, fontsize=8, va="center_baseline")
     axes.text(x, y - 9, "weight", color=SOFT, fontsize=9)
     below = y + long + 18
     axes.add_patch(Rectangle((x, below), 16, 16, facecolor=MASKED, edgecolor=LINE, linewidth=0.6))
@@ -187,7 +183,7 @@ def draw_colour_bar(axes: Axes, layout: Layout) -> None:
 
 
 def letters(layout: Layout, text: str) -> PathPatch:
-    """The text along the upper and the left side of every head, as one path."""
+    """The text above and to the left of every matrix, as one path."""
     shapes = [outline(glyph(character)) for character in text]
     away = 0.5 * layout.letter + 1  # from the matrix to the middle of its letters
     placed = []
@@ -204,7 +200,7 @@ def letters(layout: Layout, text: str) -> PathPatch:
 
 @cache
 def outline(character: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
-    """Vertices (N, 2) and path codes (N,) of a character, an em high, y downwards, around the
+    """Vertices (N, 2) [em, y downwards] and path codes (N,) of a character; the origin is the
     middle of a capital letter."""
     known = get_font(font_manager.findfont(FONT)).get_char_index(ord(character))
     path = TextPath((0, 0), character if known else UNKNOWN, size=100, prop=FONT)

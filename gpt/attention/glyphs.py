@@ -1,4 +1,4 @@
-"""How single characters are shown where white space must be seen."""
+"""Visible signs for white space."""
 
 VISIBLE = {" ": "·", "\n": "↵", "\t": "⇥", "\u00a0": "⍽"}
 UNKNOWN = "▯"

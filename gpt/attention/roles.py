@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gpt.attention.trace import weights_by_layer
+from gpt.attention.trace import Ids, in_blocks, weights_by_layer
 from gpt.model import GPT
 
 SHARES = {  # share of the weight that goes to ...
@@ -27,7 +27,8 @@ SHARES = {  # share of the weight that goes to ...
 MEASURES = (*SHARES, "entropy", "distance")
 CLEAR = 0.25  # lift from which on a head is said to have a role
 NEAR = 0.6  # of the mean distance of uniform attention
-LONGEST = 256  # characters of a random string: memory grows with the square
+STRINGS = 8  # random strings that induction is measured on
+LONGEST = 256  # characters of each: memory grows with the square
 
 
 @dataclass(frozen=True)
@@ -49,21 +50,22 @@ class Measure:
 Roles = dict[str, Measure]
 
 
-def head_roles(model: GPT, tokens: Tensor, seed: int = 0) -> list[list[Roles]]:
-    """Every measure of every head: head_roles(model, tokens)[layer][head]["previous"].value.
+def head_roles(model: GPT, ids: Ids) -> list[list[Roles]]:
+    """Every measure of every head: head_roles(model, ids)[layer][head]["previous"].value.
 
     Induction is measured on random strings that occur twice, `repeated_strings`, since on natural
-    text a head can score by other means; all else on `tokens`.
+    text a head can score by other means; all else on `ids`.
 
     Args:
-        tokens: ids (B, T), or (T,) of one text, T <= block_size.
-        seed: of the random strings.
+        ids: (N,) of a text; one longer than a block is cut into blocks, the rest left out.
+
+    Raises:
+        ValueError: if ids is not one text of at least one character.
     """
     if not model.config.n_layer:
         return []
-    tokens = tokens.reshape(-1, tokens.shape[-1]).cpu()
-    longest = min(model.config.block_size, LONGEST)
-    repeated = repeated_strings(model.vocab_size, longest, seed)
+    tokens = in_blocks(ids, model.config.block_size).cpu()  # (B, T)
+    repeated = repeated_strings(model.vocab_size, min(model.config.block_size, LONGEST))
     on_text = measures_of(model, tokens)
     on_text["induction"] = measures_of(model, repeated)["induction"]
     by_chance = measure(uniform_weights(tokens.shape[1]), tokens)
@@ -82,7 +84,7 @@ def head_roles(model: GPT, tokens: Tensor, seed: int = 0) -> list[list[Roles]]:
 def measures_of(model: GPT, tokens: Tensor) -> dict[str, Tensor]:
     """`measure` (L, H) of every head of the model on tokens (B, T)."""
     layers = [
-        measure(weights.transpose(0, 1).to(tokens.device), tokens)  # (H, B, T, T)
+        measure(weights.transpose(0, 1), tokens)  # (H, B, T, T)
         for weights in weights_by_layer(model, tokens)
     ]
     return {name: torch.stack([layer[name] for layer in layers]) for name in MEASURES}
@@ -97,10 +99,11 @@ def measure(weights: Tensor, tokens: Tensor) -> dict[str, Tensor]:
     is in characters back. Induction: Olsson et al. 2022, "In-context Learning and Induction Heads".
 
     Args:
-        weights: (..., B, T, T), or (T, T) for the same weights in every text.
-        tokens: (B, T).
+        weights: (..., B, T, T), or (T, T) for the same weights in every text; on any device.
+        tokens: (B, T); the measures are on their device.
     """
-    weights = weights.expand(*weights.shape[:-3], *tokens.shape, tokens.shape[1]).float()
+    weights = weights.to(tokens.device, torch.float)
+    weights = weights.expand(*weights.shape[:-3], *tokens.shape, tokens.shape[1])
     places = torch.arange(tokens.shape[1], device=tokens.device)  # (T,)
     rows = places > 0  # (T,)
     found = {}
@@ -137,16 +140,16 @@ def uniform_weights(length: int) -> Tensor:
     return past / past.sum(-1, keepdim=True)
 
 
-def repeated_strings(vocab_size: int, block_size: int, seed: int, texts: int = 8) -> Tensor:
-    """Random strings of half a block that occur twice, (texts, block_size or one less).
+def repeated_strings(vocab_size: int, block_size: int) -> Tensor:
+    """Random strings of half a block that occur twice, (STRINGS, block_size or one less).
 
-    No character occurs twice in a half, if the alphabet is large enough.
+    The same at each call. No character occurs twice in a half, if the alphabet is large enough.
     """
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(0)
     half = block_size // 2
-    likely = torch.ones(texts, vocab_size)
     if half == 0:
-        return torch.zeros(texts, 1, dtype=torch.long)
+        return torch.zeros(STRINGS, 1, dtype=torch.long)
+    likely = torch.ones(STRINGS, vocab_size)
     once = torch.multinomial(likely, half, replacement=half > vocab_size, generator=draw)
     return torch.cat([once, once], dim=1)
 

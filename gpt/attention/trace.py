@@ -20,10 +20,12 @@ from gpt.attention.frozen import FrozenNorm, freeze
 from gpt.evaluate import evaluating
 from gpt.model import GPT, Block, MultiHeadAttention, attend
 
+Ids = Tensor | npt.NDArray[np.integer]  # what `tokenizer.encode` gives, or the same as a tensor
+
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """The steps of one block. Rows (T) are the characters of the text."""
+    """The steps of one block, as the page shows them. Rows (T) are the characters of the text."""
 
     before: Tensor  # (T, C) residual stream that the block reads
     x: Tensor  # (T, C) the same, normalised: what queries, keys and values are made of
@@ -47,21 +49,20 @@ class Trace:
     tokens: Tensor  # (T,)
     embedded: Tensor  # (T, C) the residual stream's first state
     layers: tuple[LayerTrace, ...]
-    final: Tensor  # (T, C) the residual stream's last state
-    final_norm: FrozenNorm  # the final norm, its scale (T, 1) held
+    final_norm: FrozenNorm  # the final norm at the last state, its scale (T, 1) held
     logits: Tensor  # (T, V) of the next character
 
 
-def trace(model: GPT, tokens: Tensor | npt.NDArray[np.integer]) -> Trace:
+def trace(model: GPT, ids: Ids) -> Trace:
     """Run one text and keep every step.
 
     Args:
-        tokens: (T,) ids, 1 <= T <= block_size, such as `tokenizer.encode` gives.
+        ids: (T,) of one text, 1 <= T <= block_size.
 
     Raises:
-        ValueError: if tokens has another shape or length.
+        ValueError: if ids has another shape or length.
     """
-    tokens = _one_text(model, tokens)
+    tokens = as_tokens(ids).to(device_of(model))
     with evaluating(model):
         states = [state[0] for state in model.walk(model.embed(tokens[None]))]  # (T, C) each
         steps = zip(blocks_of(model), states, states[1:], strict=False)
@@ -69,7 +70,6 @@ def trace(model: GPT, tokens: Tensor | npt.NDArray[np.integer]) -> Trace:
             tokens=tokens,
             embedded=states[0],
             layers=tuple(_trace_block(block, before, after) for block, before, after in steps),
-            final=states[-1],
             final_norm=freeze(model.norm, states[-1]),
             logits=model.read_out(states[-1][None])[0],
         )
@@ -109,15 +109,8 @@ def _split(x: Tensor, like: Tensor) -> Tensor:
     return x.view(T, H, D).transpose(0, 1)
 
 
-def attention_weights(model: GPT, tokens: Tensor) -> Tensor:
-    """Weights (L, B, H, T, T) of every head on tokens (B, T), L = n_layer; cheaper than a trace."""
-    B, T = tokens.shape
-    none = torch.zeros(0, B, model.config.n_head, T, T, device=device_of(model))
-    return torch.cat([none, *(weights[None] for weights in weights_by_layer(model, tokens))])
-
-
 def weights_by_layer(model: GPT, tokens: Tensor) -> Iterator[Tensor]:
-    """The same, one layer (B, H, T, T) after the other."""
+    """Weights (B, H, T, T) of one layer after the other on tokens (B, T); cheaper than a trace."""
     with evaluating(model):
         x = model.embed(tokens.to(device_of(model)))  # (B, T, C)
         for block, state in zip(blocks_of(model), model.walk(x), strict=False):
@@ -155,11 +148,22 @@ def head_name(layer: int, head: int) -> str:
     return f"L{layer + 1}H{head + 1}"
 
 
-def _one_text(model: GPT, tokens: Tensor | npt.NDArray[np.integer]) -> Tensor:
-    """`tokens` as int64 on the model's device, if they are one text that the model can read."""
-    longest = model.config.block_size
-    if tokens.ndim != 1 or not 1 <= len(tokens) <= longest:
-        raise ValueError(
-            f"tokens of shape {tuple(tokens.shape)}: one text of 1 to {longest} characters (T,)"
-        )
-    return torch.as_tensor(tokens, dtype=torch.long, device=device_of(model))
+def as_tokens(ids: Ids) -> Tensor:
+    """`ids` (N,) as int64; an array is copied to the CPU, a tensor stays on its device.
+
+    Raises:
+        ValueError: if ids is not one text of at least one character.
+    """
+    if ids.ndim != 1 or not len(ids):
+        raise ValueError(f"ids of shape {tuple(ids.shape)}: one text of one character or more (N,)")
+    return ids.long() if isinstance(ids, Tensor) else torch.from_numpy(ids.astype(np.int64))
+
+
+def in_blocks(ids: Ids, block_size: int) -> Tensor:
+    """`ids` (N,) as texts that a model can read, (B, T) with T <= block_size; the rest is left out.
+
+    Raises:
+        ValueError: as `as_tokens`.
+    """
+    T = min(len(tokens := as_tokens(ids)), block_size)
+    return tokens[: len(tokens) // T * T].view(-1, T)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gpt.attention.glyphs import VISIBLE
-from gpt.attention.trace import attention_weights, trace
+from gpt.attention.trace import as_tokens, trace, weights_by_layer
 from gpt.data.tokenizer import UnknownCharacter
 from gpt.errors import Exit, Mistake
 from gpt.explorer.bundle import bundle
@@ -122,7 +122,7 @@ def page_data(exhibit: Exhibit, most_parameters: int | None = None) -> dict[str,
     """
     checkpoint = exhibit.checkpoint
     model = checkpoint.make_model()
-    tokens = torch.from_numpy(checkpoint.tokenizer.encode(exhibit.text).astype(np.int64))[None]
+    tokens = as_tokens(checkpoint.tokenizer.encode(exhibit.text))[None]
     parameters = sum(p.numel() for p in model.parameters())
     data = {
         "run": exhibit.name,
@@ -201,7 +201,7 @@ def snapshot(checkpoint: Checkpoint, tokens: Tensor) -> dict[str, Any]:
     return {
         "step": checkpoint.progress.step,
         "valLoss": checkpoint.progress.val_loss,
-        "numbers": pack([attention_weights(model, tokens), logits_of(model, tokens)]),
+        "numbers": pack([*weights_by_layer(model, tokens), logits_of(model, tokens)]),
     }
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 from torch.utils.tensorboard import SummaryWriter
@@ -17,11 +16,12 @@ from gpt import files
 from gpt.attention.figures import figure_image, layer_figure
 from gpt.attention.roles import MEASURES, Roles, head_roles, role_in_words
 from gpt.attention.trace import Trace, head_name, trace
-from gpt.attention.watch import embedding_table, head_scalars, in_blocks, position_embedding_table
+from gpt.attention.watch import head_scalars
 from gpt.command.config_file import to_yaml
 from gpt.config import Config
 from gpt.data.tokenizer import CharTokenizer
 from gpt.model import GPT
+from gpt.training.projector import embedding_table, position_embedding_table
 
 SCALARS = {  # key of metrics.jsonl -> tag
     "train_loss": "loss/train",
@@ -83,14 +83,13 @@ class Board:
         if sample:
             self.writer.add_text("sample", fenced(sample), step)
         text = self.tokenizer.known(self.config.log.probe)
-        probe = torch.from_numpy(self.tokenizer.encode(text).astype(np.int64))
-        if self.config.model.n_layer and len(probe):
-            blocks = in_blocks(probe, self.config.model.block_size)
-            roles = head_roles(model, blocks)
-            for tag, value in head_scalars(model, probe, val_ids, roles=roles).items():
+        if self.config.model.n_layer and text:
+            roles = head_roles(model, self.tokenizer.encode(text))
+            for tag, value in head_scalars(model, roles, val_ids).items():
                 self.writer.add_scalar(tag, value, step)
-            seen = trace(model, blocks[0])
-            self._draw(seen, text[: len(blocks[0])], roles, step)
+            shown = text[: self.config.model.block_size]
+            seen = trace(model, self.tokenizer.encode(shown))
+            self._draw(seen, shown, roles, step)
             self._histograms(seen, step)
         self.writer.flush()
 
