@@ -30,7 +30,14 @@ from scripts import torture as torture_command
 from scripts.torture import TEXT, differences, fork, outcome, wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
-__all__ = ["differences", "outcome", "sample_command", "torture_command", "train_command"]
+__all__ = [
+    "differences",
+    "outcome",
+    "sample_command",
+    "torture_command",
+    "train_command",
+    "wait_for",
+]
 torch.set_num_threads(1)
 
 CONFIG = """\

@@ -1,10 +1,13 @@
 """Signals, other processes, numbers that are not finite: G4, G9, G11 and G12."""
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -22,6 +25,7 @@ from faults import (
     outcome,
     sample_command,
     train_command,
+    wait_for,
     whole_checkpoints,
 )
 
@@ -84,6 +88,97 @@ def test_a_signal_ends_after_the_step_and_loses_none(
     step = load_last(run, print).progress.step
     rows = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == list(range(1, step + 1))
+
+
+def without_reader() -> None:
+    """stderr is a pipe whose reader is gone: each write to it raises EPIPE."""
+    read, write = os.pipe()
+    os.dup2(write, 2)
+    os.close(read)
+
+
+def on_a_full_disk() -> None:
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+
+
+def without_standard_files() -> None:
+    """As `python train.py <&- >&- 2>&-` starts: no such files, and None instead of the streams."""
+    for descriptor in range(3):
+        os.close(descriptor)
+    sys.stdin = sys.stdout = sys.stderr = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("prepare", [without_reader, on_a_full_disk, without_standard_files])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_nothing_is_lost_where_no_message_can_be_written(
+    shop: Workshop, prepare: Callable[[], None], number: int, code: int
+) -> None:
+    run = shop.folder / "run"
+    child = shop.begin(train_command.main, shop.fresh(run, *FOREVER, *NO_SAVES), prepare=prepare)
+    until(has_rows(run))
+    os.kill(child, number)
+    assert shop.end(child).code == code
+    rows = (run / "metrics.jsonl").read_bytes().count(b"\n")
+    assert load_last(run, print).progress.step == rows
+
+
+def end_of_terminal(shop: Workshop, run: Path) -> int:
+    """Train in a terminal whose window is closed; the exit code."""
+    master, slave = pty.openpty()
+
+    def in_the_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+        for descriptor in range(3):
+            os.dup2(slave, descriptor)
+        os.close(master)
+        os.close(slave)
+
+    argv = shop.fresh(run, *FOREVER, *NO_SAVES)
+    child = shop.begin(train_command.main, argv, prepare=in_the_terminal)
+    os.close(slave)
+    until(has_rows(run))
+    os.close(master)  # its session gets SIGHUP, and writes to the terminal raise EIO
+    return wait_for(child)
+
+
+def end_of_pipeline(shop: Workshop, run: Path) -> int:
+    """Train with `2>&1 | tee log`, and Ctrl-C to both; the exit code."""
+
+    def into_tee() -> None:
+        os.setpgid(0, 0)
+        tee = subprocess.Popen(
+            ["tee", str(run.with_suffix(".log"))],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, preexec_fn=can_be_interrupted,
+        )  # fmt: skip
+        assert tee.stdin
+        os.dup2(tee.stdin.fileno(), 2)
+        tee.stdin.close()
+
+    child = shop.begin(train_command.main, shop.fresh(run, *FOREVER, *NO_SAVES), prepare=into_tee)
+    until(has_rows(run))
+    os.killpg(child, signal.SIGINT)
+    return wait_for(child)
+
+
+def can_be_interrupted() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def steps_lost(run: Path) -> int:
+    rows = (run / "metrics.jsonl").read_bytes().count(b"\n")
+    return rows - load_last(run, print).progress.step
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("ending", "code"), [(end_of_terminal, 129), (end_of_pipeline, 130)])
+def test_a_terminal_or_pipeline_may_end(
+    shop: Workshop, ending: Callable[[Workshop, Path], int], code: int, times: int
+) -> None:
+    for n in range(times):
+        run = shop.folder / f"run-{n}"
+        assert ending(shop, run) == code, (shop.folder / "output.txt").read_text()
+        assert steps_lost(run) == 0
 
 
 def slow_third_step() -> None:

@@ -1,4 +1,4 @@
-"""The process around a command: its exit code, its signals, its age, the end of its stdout."""
+"""The process around a command: its exit code, signals and age, its stdout and stderr."""
 
 import os
 import signal
@@ -7,9 +7,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any, TextIO, cast
 
 from gpt.errors import Exit, Mistake, say
 
@@ -17,6 +18,9 @@ from gpt.errors import Exit, Mistake, say
 def run_command(main: Callable[[list[str]], int]) -> int:
     """Run `main(argv)` and return its exit code; an exception becomes an error message."""
     argv = sys.argv[1:]
+    _open_standard_files()
+    if not isinstance(sys.stderr, _LossyStream):
+        sys.stderr = cast(TextIO, _LossyStream(sys.stderr))
     # TensorBoard's writer thread passes its failure on to the main thread, which reports it
     threading.excepthook = lambda _: None
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -43,7 +47,7 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
     torch's compiled modules swallow an exception while they are imported, or abort.
     """
     if _is_importing(frame):
-        os.write(2, b"stopped\n")  # not print: the signal may have interrupted a print
+        write_stderr(b"stopped\n")
         os._exit(Exit.SIGINT)
     raise KeyboardInterrupt
 
@@ -54,6 +58,50 @@ def _is_importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+class _LossyStream:
+    """A text stream whose writes may fail unnoticed.
+
+    A terminal may be closed, the reader of a pipe gone, a disk full: the message is lost then, but
+    what the command does goes on.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):  # ValueError: it is closed
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def write_stderr(data: bytes) -> None:
+    """Write from a signal handler: not by print, which the signal may have interrupted."""
+    with suppress(OSError):
+        os.write(2, data)
+
+
+def _open_standard_files() -> None:
+    """Open what the caller has closed of stdin, stdout and stderr.
+
+    Else the next file that is opened gets its number, and messages are written into that file. A
+    write to a closed stdout fails, as it should: what a command makes must not be lost unnoticed.
+    """
+    for descriptor, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest free number
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _flush_stdout() -> None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gpt.command.process import catch_signals, process_seconds
+from gpt.command.process import catch_signals, process_seconds, write_stderr
 from gpt.config import Config
 from gpt.data.corpus import Corpus
 from gpt.device import find_device, uses_bf16
@@ -227,12 +227,12 @@ class Trainer:
         self.saved_step = self.progress.step
 
     def _stop(self, number: int) -> None:
-        """Handle a signal, which may come in the midst of a print: so `os.write`, not print."""
+        """Handle a signal: stop after this step, or at once at the second one."""
         if self.stop_signal:
-            os.write(2, b"\n")
+            write_stderr(b"\n")
             os._exit(128 + number)  # like a kill: some code swallows exceptions, none an exit
         self.stop_signal = number
-        os.write(2, b"\nstopping after this step; once more to stop at once\n")
+        write_stderr(b"\nstopping after this step; once more to stop at once\n")
 
 
 def mixed(seed: int, step: int) -> int:
