@@ -47,14 +47,15 @@ def main(argv: list[str]) -> int:
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
-    from gpt.command.cli import Parser, number  # here, where Ctrl-C is handled already
+    from gpt.command.cli import Parser, not_empty, number  # here, where Ctrl-C is handled already
 
     parser = Parser(prog="sample.py", description=__doc__)
     add = parser.add_argument
-    add("--run", help="a run, or one of its checkpoints [the newest run's best]")
+    add("--run", type=not_empty, help="a run, or one of its checkpoints [the newest run's best]")
     text = parser.add_mutually_exclusive_group()
     text.add_argument("--prompt", help="text to continue")
-    text.add_argument("--prompt-file", metavar="FILE", help="the same from a file; - is stdin")
+    text.add_argument("--prompt-file", metavar="FILE", type=not_empty,
+                      help="the same from a file; - is stdin")  # fmt: skip
     add("--unknown", choices=["error", "skip", "replace"], default="error",
         help="what to do with a character that the model does not know [error]")  # fmt: skip
     add("--max-new-chars", metavar="N", type=number(int, 0), default=500, help="[500]")

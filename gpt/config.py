@@ -55,14 +55,17 @@ class ModelConfig(Section):
     )
     bias: bool = Field(True, description="biases in projections, feed-forward layers and lm_head")
     init_std: float = Field(
-        0.0, ge=0, description="standard deviation of the initial weights; 0: torch's defaults"
+        0.0,
+        ge=0,
+        le=100,
+        description="standard deviation of the initial weights; 0: torch's defaults",
     )
     zero_init: bool = Field(
         False,
         description="projections and lm_head start at zero: each block begins as the identity",
     )
     logit_softcap: float = Field(
-        0.0, ge=0, description="bound the logits to +-this by tanh; 0: off"
+        0.0, ge=0, le=1e6, description="bound the logits to +-this by tanh; 0: off"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="share of activations zeroed in training")
 
@@ -107,6 +110,12 @@ class DataConfig(Section):
         0.1, gt=0, lt=1, description="share of the text, at its end, kept for validation"
     )
 
+    @model_validator(mode="after")
+    def fits(self) -> Self:
+        if self.text in ("", []) or (self.text is not None and "" in list(self.text)):
+            raise ValueError("data.text is empty: give the path of a text file, or leave it out")
+        return self
+
 
 class TrainConfig(Section):
     """How the model is trained."""
@@ -139,8 +148,8 @@ class TrainConfig(Section):
         "adamw",
         description="muon: orthogonalised momentum for the blocks' matrices, adamw for the rest",
     )
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak learning rate")
-    muon_learning_rate: float = Field(0.02, gt=0, description="Muon's peak learning rate")
+    learning_rate: float = Field(1e-3, gt=0, le=1e3, description="AdamW's peak learning rate")
+    muon_learning_rate: float = Field(0.02, gt=0, le=1e3, description="Muon's peak learning rate")
     warmup_steps: Whole = Field(0, ge=0, description="steps of linear warm-up to the peak")
     decay: Literal["none", "linear", "cosine"] = Field(
         "linear", description="how the learning rate decays to zero"
@@ -149,16 +158,21 @@ class TrainConfig(Section):
         1.0, ge=0, le=1, description="share of max_steps, at the end, in which it decays"
     )
     weight_decay: float = Field(
-        0.0, ge=0, description="decoupled weight decay of the matrices, times the learning rate"
+        0.0,
+        ge=0,
+        le=1e6,
+        description="decoupled weight decay of the matrices, times the learning rate",
     )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay of the gradient's mean")
     beta2: float = Field(0.99, ge=0, lt=1, description="AdamW: decay of the gradient's square")
-    grad_clip: float = Field(1.0, ge=0, description="largest norm of the whole gradient; 0: off")
+    grad_clip: float = Field(
+        1.0, ge=0, le=1e9, description="largest norm of the whole gradient; 0: off"
+    )
     patience: Whole = Field(
         0, ge=0, description="stop after this many evaluations without a better one; 0: off"
     )
     target_val_loss: float | None = Field(
-        None, gt=0, description="stop as soon as an evaluation reaches it [nats]"
+        None, gt=0, le=1e3, description="stop as soon as an evaluation reaches it [nats]"
     )
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from gpt.command.cli import Parser
+from gpt.command.cli import Parser, not_empty
 from gpt.command.process import run_command
 from gpt.errors import Exit, say
 
@@ -11,7 +11,9 @@ from gpt.errors import Exit, say
 def main(argv: list[str]) -> int:
     """Print the loss in nats and bits per character; each character is scored once."""
     parser = Parser(prog="scripts/evaluate.py", description=__doc__)
-    parser.add_argument("run", nargs="?", help="a run or a checkpoint [the newest run's best]")
+    parser.add_argument(
+        "run", nargs="?", type=not_empty, help="a run or a checkpoint [the newest run's best]"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_all(argv)
 

@@ -263,10 +263,26 @@ def test_a_run_is_not_written_over(toy_config: Config, tmp_path: Path) -> None:
     assert create_run(at_place("deep/new"), "x").is_dir()  # still empty
     (tmp_path / "file").write_text("mine")
     (tmp_path / "deep" / "new" / "notes.txt").write_text("mine")
-    for name in ("file", "deep/new"):
-        with pytest.raises(Mistake, match="not empty") as caught:
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name, code, what in (
+        ("deep/new", Exit.BUSY, "deep/new is not empty"),
+        ("file", Exit.STORAGE, "file is there, but it is no directory"),
+        ("dangling", Exit.STORAGE, "dangling is there, but it is no directory"),
+        ("file/new", Exit.STORAGE, "file: File exists"),
+        ("dangling/new", Exit.STORAGE, "dangling: File exists"),
+    ):
+        with pytest.raises(Mistake, match=what) as caught:
             create_run(at_place(name), "x")
-        assert caught.value.exit_code == Exit.BUSY
+        assert caught.value.exit_code == code
+
+
+def test_runs_that_is_a_dangling_link(
+    toy_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "dangling")
+    with pytest.raises(Mistake, match="dangling: File exists"):
+        create_run(toy_config, "x")
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from conftest import VERSE
 import sample
 import train
 from gpt.command.process import run_command
+from gpt.model import GPT
 from gpt.paths import PROJECT
 from gpt.storage.find import load_last
 
@@ -273,6 +275,41 @@ def trained(command: Command, tmp_path: Path, text_file: Path) -> Path:
     code, out, err = command(train.main, *TOY, *argv)
     assert (code, out) == (0, ""), err
     return tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        *(["--resume", ""], ["--init-from", ""], ["--config", ""], ["--exact"]),
+        *(["--data.text", ""], ["--data.text", "a", ""], ["--run.dir", ""]),
+    ],
+)
+def test_an_empty_flag_is_no_default(mistaken: Command, argv: list[str]) -> None:
+    """An unset variable of a shell must not train something else."""
+    toy = TOY[2:] if argv[0] in ("--config", "--resume") else TOY
+    assert_contract(mistaken(*toy, *argv), 2, argv[0].removeprefix("--"))
+
+
+def test_first_weights_that_are_not_finite_are_not_saved(
+    command: Command, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_contract(command(train.main, *TOY, "--model.init_std", "1e300"), 2, "model.init_std")
+    monkeypatch.setattr(GPT, "_initialise", lambda self: self.norm.weight.data.fill_(float("inf")))
+    argv = ["--data.text", str(text_file), "--train.max_steps", "0", "--run.dir", "mine"]
+    assert_contract(command(train.main, *TOY, *argv), 6, "initial weights")
+    assert not Path("mine").exists()
+
+
+@pytest.mark.parametrize("name", ["my $(touch pwned) run", "-rf", "it's; ls", "a b"])
+def test_commands_that_are_printed_can_be_pasted(
+    command: Command, text_file: Path, name: str, tmp_path: Path
+) -> None:
+    argv = [*TOY, "--data.text", str(text_file), f"--run.dir={name}", "--train.max_steps", "0"]
+    code, _, err = command(train.main, *argv)
+    assert code == 0
+    pasted = [shlex.split(line) for line in err.splitlines() if line.startswith("  python")]
+    assert [Path(words[-1]) for words in pasted] == [Path(name)]
+    assert not pasted[0][-1].startswith("-")
 
 
 def test_a_run_is_not_trained_over(trained: Path, mistaken: Command, text_file: Path) -> None:

@@ -55,6 +55,13 @@ def number(
     return read
 
 
+def not_empty(text: str) -> str:
+    """An argparse type: any text but the empty one, which an unset shell variable gives."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; is a variable unset?")
+    return text
+
+
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
     """Add a flag of the same dotted name for each config key, grouped by section."""
     groups = {}

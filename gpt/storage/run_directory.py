@@ -7,6 +7,7 @@ runs/<name>/best, last             names of two checkpoints, for people; the lis
 import itertools
 import math
 import os
+import shlex
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -27,6 +28,7 @@ def create_run(config: Config, name: str) -> Path:
     path = path.expanduser().absolute()
     first = path.name
     with files.storage_errors(path):
+        files.make_directory(path.parent)
         for attempt in itertools.count(2):
             try:
                 files.make_directory(path, exist_ok=False)
@@ -41,10 +43,13 @@ def create_run(config: Config, name: str) -> Path:
 
 def _require_unused(path: Path, given: str) -> None:
     """Refuse a directory that holds more than an interrupted start may leave."""
+    if not path.is_dir():
+        what = f"{given} is there, but it is no directory"
+        raise Mistake(Exit.STORAGE, what, "give another --run.dir")
     left = {".lock", "checkpoints"}
-    if not path.is_dir() or {item.name for item in path.iterdir()} - left or checkpoints_of(path):
+    if {item.name for item in path.iterdir()} - left or checkpoints_of(path):
         what = f"{given} is not empty: a new run does not write over it"
-        fix = f"go on with --resume {given}, or give another --run.dir"
+        fix = f"go on with --resume {shown(path)}, or give another --run.dir"
         raise Mistake(Exit.BUSY, what, fix)
 
 
@@ -135,6 +140,7 @@ def known_runs() -> str:
 
 
 def shown(path: Path) -> str:
-    """`path` as one would type it in the working directory."""
+    """`path` as one would type it in a shell, from the working directory."""
     here, place = Path.cwd(), path.resolve()
-    return str(place.relative_to(here) if place.is_relative_to(here) else path)
+    text = str(place.relative_to(here) if place.is_relative_to(here) else path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)

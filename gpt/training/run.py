@@ -52,6 +52,8 @@ def train_new(config: Config, name: str, init_from: Checkpoint | None = None) ->
     _warn_of_long_evaluations(config, corpus)
     start = fine_tuned(init_from, config, corpus, say) if init_from else fresh(config, corpus)
     start.progress.identity = identity(config, corpus)
+    if not all(tensor.isfinite().all() for tensor in start.weights.values()):
+        raise Mistake(Exit.NUMERIC, "the initial weights are not finite", "lower model.init_std")
     run = create_run(config, name)
     with locked(run):
         save_checkpoint(run, start)  # from here on the run can be resumed
