@@ -58,10 +58,13 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
                       help="the same from a file; - is stdin")  # fmt: skip
     add("--unknown", choices=["error", "skip", "replace"], default="error",
         help="what to do with a character that the model does not know [error]")  # fmt: skip
-    add("--max-new-chars", metavar="N", type=number(int, 0), default=500, help="[500]")
+    add("--max-new-chars", metavar="N", type=number(int, 0), default=500,
+        help="characters to generate for each sample [500]")  # fmt: skip
     add("--stop", metavar="TEXT", help="stop before this text")
-    add("--num-samples", metavar="N", type=number(int, 1), default=1, help="[1]")
-    add("--seed", metavar="N", type=number(int, 0, 2**63 - 1), default=1337, help="[1337]")
+    add("--num-samples", metavar="N", type=number(int, 1), default=1,
+        help="how many samples to generate [1]")  # fmt: skip
+    add("--seed", metavar="N", type=number(int, 0, 2**63 - 1), default=1337,
+        help="seed of the samples [1337]")  # fmt: skip
     add("--temperature", metavar="X", type=number(float, 0), default=0.8,
         help="divides the logits: below 1 safer, above 1 more varied, 0 greedy [0.8]")  # fmt: skip
     add("--top-k", metavar="K", type=number(int, 0), default=0,

@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     overrides = overrides_of(args)
     if args.resume:
         if args.config or args.init_from or args.print_config:
-            what = "--resume takes the run's own config, so that no other is read"
+            what = "--resume uses the run's own config"
             raise Mistake(Exit.USAGE, what, "leave out --config, --init-from and --print-config")
         return _resume(args.resume, overrides, args.exact)
     if args.exact:

@@ -40,7 +40,7 @@ class ModelConfig(Section):
         description="width of the residual stream; 0: the token table holds the logits (bigram)",
     )
     positions: Literal["none", "learned", "rotary"] = Field(
-        "learned", description="how the model knows the position of a character"
+        "learned", description="how positions are encoded"
     )
     feed_forward: Literal["none", "relu", "gelu", "relu2"] = Field(
         "relu", description="activation of the feed-forward layers; none: no such layers"
@@ -138,18 +138,18 @@ class TrainConfig(Section):
         False,
         description="torch.compile the loss and its gradient; falls back to eager with a message",
     )
-    threads: Whole = Field(0, ge=0, le=4096, description="CPU threads; 0: one a core")
+    threads: Whole = Field(0, ge=0, le=4096, description="CPU threads; 0: torch's default")
     batch_size: Whole = Field(12, ge=1, le=2**20, description="sequences per optimizer step")
     accumulate: Whole = Field(
-        1, ge=1, description="pieces a batch is cut into to fit in memory; must divide batch_size"
+        1, ge=1, description="gradient accumulation: micro-batches a step; must divide batch_size"
     )
     max_steps: Whole = Field(300, ge=0, description="optimizer updates")
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw",
         description="muon: orthogonalised momentum for the blocks' matrices, adamw for the rest",
     )
-    learning_rate: float = Field(1e-3, gt=0, le=1e3, description="AdamW's peak learning rate")
-    muon_learning_rate: float = Field(0.02, gt=0, le=1e3, description="Muon's peak learning rate")
+    learning_rate: float = Field(1e-3, gt=0, le=1e9, description="AdamW's peak learning rate")
+    muon_learning_rate: float = Field(0.02, gt=0, le=1e9, description="Muon's peak learning rate")
     warmup_steps: Whole = Field(0, ge=0, description="steps of linear warm-up to the peak")
     decay: Literal["none", "linear", "cosine"] = Field(
         "linear", description="how the learning rate decays to zero"
@@ -186,13 +186,13 @@ class TrainConfig(Section):
 
 
 class LogConfig(Section):
-    """What is logged and kept. Nothing here changes the weights."""
+    """What is logged and kept. No step depends on it; eval_every decides when training may stop."""
 
     log_every: Whole = Field(10, ge=1, description="steps between lines of metrics.jsonl")
     eval_every: Whole = Field(
         100,
         ge=1,
-        description="steps between exact evaluations; also after the last one",
+        description="steps between exact evaluations; also after the last step",
     )
     save_every: Whole = Field(
         100, ge=1, description="steps between checkpoints; also after the last step"

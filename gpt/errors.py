@@ -20,7 +20,7 @@ class Exit(IntEnum):
     STORAGE = 5
     NUMERIC = 6
     BUSY = 7
-    WORKER = 8
+    SIGHUP = 129
     SIGINT = 130
     SIGTERM = 143
 

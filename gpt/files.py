@@ -61,7 +61,7 @@ def rename(source: Path, target: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Have the disk hold the names in `path`."""
+    """Sync a directory, so that new and renamed files in it survive a power loss."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -152,7 +152,7 @@ class Journal:
 
 @contextmanager
 def lock(path: Path, wait: bool) -> Iterator[None]:
-    """Hold the lock file `path` inside, at most until the process ends, however it ends.
+    """Hold the lock file `path` inside; the system releases it when the process dies.
 
     Raises:
         Mistake: with exit code 7 if another process holds it and `wait` is false.

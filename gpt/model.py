@@ -41,7 +41,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 class Head(nn.Module):
     """One head of self-attention, as in the lecture: slow and clear.
 
-    `MultiHeadAttention` computes all its heads at once; a test holds the two equal.
+    `MultiHeadAttention` computes all its heads at once; a test checks that they are equal.
     """
 
     def __init__(self, n_embd: int, head_size: int):
@@ -160,7 +160,7 @@ class FeedForward(nn.Module):
         self.dropout = config.dropout
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T, C)
-        x = self.up(x)  # (B, T, 4 C)
+        x = self.up(x)  # (B, T, 4 C); without a residual stream (B, T, C)
         x = self.activation(x)
         return F.dropout(self.projection(x), self.dropout, self.training)
 
@@ -191,7 +191,7 @@ class GPT(nn.Module):
     """Characters in, logits of the next character out.
 
     Args:
-        config: which of the parts there are; n_embd 0 leaves the bigram table alone.
+        config: which of the parts there are; with n_embd 0, the bigram table and nothing else.
         vocab_size: number of characters in the alphabet.
     """
 
@@ -222,6 +222,8 @@ class GPT(nn.Module):
             last = name.endswith(("projection", "lm_head"))
             if last and self.config.zero_init and isinstance(module, nn.Linear):
                 nn.init.zeros_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, T, V) of the character that follows each of tokens (B, T).

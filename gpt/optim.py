@@ -35,7 +35,7 @@ class Optimizer:
         lr: the peak learning rate; see `set_lr`.
     """
 
-    lr_key: str  # of the peak learning rate in TrainConfig
+    lr_key: str  # of the peak learning rate in TrainConfig, of the current one in metrics.jsonl
     state_names: tuple[str, ...]  # of the tensors that `step` keeps for each parameter
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float):
@@ -184,7 +184,7 @@ class Muon(Optimizer):
     """
 
     lr_key = "muon_learning_rate"
-    state_names = ("average",)  # the momentum buffer
+    state_names = ("average",)  # the momentum buffer, as checkpoints name it
 
     def __init__(
         self,

@@ -66,7 +66,7 @@ def test_who_wrote_what():
     torch.testing.assert_close(parts.vectors[4], seen.layers[0].head_writes[1])
     torch.testing.assert_close(parts.vectors[6], seen.layers[0].feed_forward)
     assert score_parts(model, seen, 1, 0, 3, 2).names == (*parts.names, "norm's bias")
-    assert logit_parts(model, seen).names[-2:] == ("final norm's bias", "read-out's bias")
+    assert logit_parts(model, seen).names[-2:] == ("final norm's bias", "lm_head's bias")
 
     def names(kind: str, layer: int) -> tuple[str, ...]:
         model = build(VARIANTS[kind])

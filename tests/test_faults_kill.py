@@ -363,12 +363,12 @@ def draw_by_session(patch: pytest.MonkeyPatch) -> None:
         state[0] = 0
         start(self, *args)
 
-    def mixed(seed: int, step: int) -> int:
+    def step_seed(seed: int, step: int) -> int:
         state[0] += 1
         return seed + state[0]
 
     patch.setattr(gpt.training.trainer.Trainer, "__init__", init)
-    patch.setattr(gpt.training.trainer, "mixed", mixed)
+    patch.setattr(gpt.training.trainer, "step_seed", step_seed)
 
 
 def repeat_the_metrics(patch: pytest.MonkeyPatch) -> None:

@@ -353,11 +353,12 @@ def test_number_of_parameters() -> None:
 
 def test_zero_init_begins_with_identity_and_even_chances() -> None:
     torch.manual_seed(0)
-    model = GPT(sized(**MODERN, zero_init=True), V)
     x = torch.randn(2, 8, 16)
-    for block in model.blocks:
-        assert torch.equal(block(x), x)
-    assert (model(some_tokens()) == 0).all()
+    for bias in (False, True):
+        model = GPT(sized(**MODERN | {"bias": bias}, zero_init=True), V)
+        for block in model.blocks:
+            assert torch.equal(block(x), x)
+        assert (model(some_tokens()) == 0).all()
 
 
 def test_init_std_is_the_spread_of_the_first_weights() -> None:

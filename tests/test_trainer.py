@@ -27,7 +27,7 @@ from gpt.storage.run_directory import checkpoints_of
 from gpt.training.fine_tune import fresh
 from gpt.training.monitor import Monitor
 from gpt.training.run import resume, train_new
-from gpt.training.trainer import Trainer, mixed
+from gpt.training.trainer import Trainer, step_seed
 
 
 def ignore(line: str) -> None:
@@ -217,7 +217,7 @@ def test_it_learns(trained: Trained) -> None:
 
 
 def test_near_seeds_and_steps_give_unrelated_seeds() -> None:
-    seeds = {mixed(seed, step) for seed in range(30) for step in range(30)}
+    seeds = {step_seed(seed, step) for seed in range(30) for step in range(30)}
     assert len(seeds) == 900
     assert all(0 <= seed < 2**64 for seed in seeds)
 
@@ -232,7 +232,7 @@ def test_each_step_draws_its_own_dropout(trained: Trained, monkeypatch: pytest.M
 
     monkeypatch.setattr(GPT, "forward", noted)
     trained(model__dropout=0.3)
-    assert drawn_from == [mixed(1337, step) for step in range(6)]
+    assert drawn_from == [step_seed(1337, step) for step in range(6)]
 
 
 # --- how a run ends ----------------------------------------------------------------------------

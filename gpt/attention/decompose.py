@@ -34,7 +34,7 @@ class Parts:
     """Named vectors that sum to the whole."""
 
     names: tuple[str, ...]
-    vectors: Tensor  # (P, ..., C)
+    vectors: Tensor  # (P, T, C), or (P, T, V) for logits
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def score_parts(
 
 
 def logit_parts(model: GPT, trace: Trace) -> Parts:
-    """What each part of the last state adds to the logits of the next character, (P, T, V).
+    """What each part of the last state adds to the logits, (P, T, V): direct logit attribution.
 
     The final norm's scale is held; its bias and lm_head's are parts of their own. The sum is the
     logits before the soft cap, which is not linear.
@@ -141,7 +141,7 @@ def logit_parts(model: GPT, trace: Trace) -> Parts:
         logits = F.linear(parts.vectors, model.lm_head.weight)  # (P, T, V)
     vectors = dict(zip(parts.names, logits, strict=True))
     if model.lm_head.bias is not None:
-        vectors["read-out's bias"] = model.lm_head.bias.detach()
+        vectors["lm_head's bias"] = model.lm_head.bias.detach()
     return _parts(vectors, like=trace.logits)
 
 
@@ -160,7 +160,7 @@ def _parts(vectors: dict[str, Tensor], like: Tensor) -> Parts:
 
 @contextmanager
 def mute(model: GPT, layer: int, head: int) -> Iterator[None]:
-    """Inside, the head's output is zero where the projection reads it.
+    """Inside, the head's output is zero where the projection reads it (zero ablation).
 
     Args:
         layer, head: counted from 0.

@@ -1,4 +1,4 @@
-"""A normalisation as the linear map that it was on one text.
+"""A normalisation made linear: its scale is held at what it was on one text.
 
 LayerNorm and RMSNorm divide by a number that depends on the whole vector. With that number held,
 the map is linear: each part of the residual stream passes through it by itself, and the parts still

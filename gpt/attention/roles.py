@@ -9,6 +9,7 @@ The first character of a text is left out everywhere: it can attend to itself al
 Letters in the shapes: B texts, T characters, V vocab_size; `...` stands for heads, or nothing.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -177,4 +178,4 @@ def percent(share: float) -> str:
 
 
 def _or_zero(number: float) -> float:
-    return number if number == number else 0.0  # NaN
+    return 0.0 if math.isnan(number) else number

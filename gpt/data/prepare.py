@@ -1,8 +1,8 @@
-"""Preparing a text: two passes over it write its ids to disk, where training maps them from.
+"""Prepare a text in two passes; training memory-maps the ids that they write.
 
-A prepared text is a folder data/prepared/<SHA-256>/ of two files: `ids.bin`, the ids in the
-narrowest type, and `meta.json`, with the alphabet and the SHA-256 of text and ids. A text may be
-larger than memory.
+A prepared text is a folder data/prepared/<16 digits of its SHA-256>/ of two files: `ids.bin`, the
+ids in the narrowest type, and `meta.json`, with the alphabet and the SHA-256 of text and ids. A
+text may be larger than memory.
 """
 
 import hashlib

@@ -54,5 +54,6 @@ def find_statement(function: Callable[..., Any], start: str) -> dict[str, Any]:
 
 
 def on_one_line(statement: str) -> str:
+    # "f( a, b, )" becomes "f(a, b)"
     text = " ".join(line.split("  # ")[0].strip() for line in statement.splitlines())
     return re.sub(r"(?<=\() | (?=\))|,(?= \))", "", text)

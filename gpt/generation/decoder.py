@@ -2,7 +2,7 @@
 
 The prompt is prefilled by the model's own blocks, which fill the cache of keys and values. Later
 characters are computed in numpy on the CPU: twice as fast as torch on vectors this short. A test
-holds the logits equal to `GPT.forward`.
+checks that the logits are those of `GPT.forward`.
 
 When the context is full, the older half is evicted from the cache. Above layer 1, kept keys and
 values still carry information from evicted characters. Learned positions do not allow eviction:
@@ -75,6 +75,7 @@ class Decoder:
     def _fill_cache(self, tokens: npt.NDArray[np.int64]) -> None:  # (B, T)
         device = self.model.token_embedding.weight.device
         x = self.model.embed(torch.from_numpy(tokens).to(device))  # (B, T, C)
+        # walk is lazy: the last block's output, which is not needed, is not computed
         for layer, state in zip(self.layers, self.model.walk(x), strict=False):
             layer.fill_cache(state)
 
@@ -127,8 +128,8 @@ class _Layer:
         attended = self.projection(self._attend(self.qkv(self.attention_norm(x)), place))
         x = x + attended if self.block.residual else attended
         if self.block.has_feed_forward:
-            thought = self.down(self.activation(self.up(self.feed_forward_norm(x))))
-            x = x + thought if self.block.residual else thought
+            computed = self.down(self.activation(self.up(self.feed_forward_norm(x))))
+            x = x + computed if self.block.residual else computed
         return x
 
     def _attend(self, qkv: Array, place: int) -> Array:  # (B, 3 C)

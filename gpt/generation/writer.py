@@ -73,15 +73,14 @@ def known_prompt(prompt: str, tokenizer: CharTokenizer, unknown: str) -> str:
 
 
 def until(stop: str | None, characters: Iterable[str]) -> Iterator[str]:
-    """The characters before `stop`, each as soon as it cannot be a part of it."""
+    """Yield the characters before the first `stop`, each once it can no longer belong to it."""
     if not stop:
         yield from characters
         return
     held = ""
     for character in characters:
         held += character
-        if held.endswith(stop):
-            yield held.removesuffix(stop)
+        if held == stop:
             return
         if len(held) >= len(stop):
             yield held[0]

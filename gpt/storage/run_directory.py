@@ -77,7 +77,9 @@ def require_no_links(run: Path) -> None:
         for path in (Path(folder, name) for name in names + others):
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
                 what = f"{path} is a link or no plain file: what is written there lands elsewhere"
-                raise Mistake(Exit.CHECKPOINT, what, "put in its place what it leads to")
+                raise Mistake(
+                    Exit.CHECKPOINT, what, "replace it by the file or directory that it points to"
+                )
 
 
 def checkpoints_of(run: Path) -> list[Path]:
@@ -132,7 +134,7 @@ def newest_run() -> Path:
 
 
 def known_runs() -> str:
-    """The fix where a run is not there: which ones are."""
+    """The fix for a missing run: the names of existing ones."""
     names = sorted(path.name for path in paths.RUNS.glob("*") if checkpoints_of(path))
     if not names:
         return "python train.py --config tiny.yaml trains one"

@@ -38,6 +38,6 @@ def step_memory(config: Config, vocab_size: int) -> tuple[int, int]:
     parameters = 12 * model.n_layer * C**2 + (2 * V + model.block_size) * C
     rows = config.train.batch_size // config.train.accumulate
     per_character = 3 * V + (4 + 24 * model.n_layer) * C
-    if model.dropout or uses_bf16(config):  # then attention's weights are kept, in 16 bits
+    if model.dropout or uses_bf16(config):  # then attention's weights are kept; counted in 16 bits
         per_character += model.n_layer * model.n_head * model.block_size // 2
     return parameters, 4 * (4 * parameters + rows * model.block_size * per_character)

@@ -140,8 +140,10 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
         say(f"stopped after step {progress.step}; go on with: python train.py --resume {place}")
         return 128 + trainer.stop_signal
     best = progress.best_val_loss
-    loss = f"{best:.4f} nats = {bits(best):.4f} bits per character" if best else "not measured"
-    say(f"best val loss {loss} (step {progress.best_step}), run {place}; go on with:")
+    loss = "not measured"
+    if best is not None:
+        loss = f"{best:.4f} nats = {bits(best):.4f} bits per character (step {progress.best_step})"
+    say(f"best val loss {loss}, run {place}; go on with:")
     say(f"  python sample.py --run {place}")
     say(f"  tensorboard --logdir {shown(run.parent)}")
     return Exit.DONE

@@ -144,14 +144,16 @@ def _flat(config: Config) -> dict[str, int | float | str]:
 
 
 def _layout(config: Config) -> dict[str, Any]:
-    """Charts of the "Custom scalars" tab: one with both losses, then one a layer and measure."""
+    """Charts of the "Custom scalars" tab: one with both losses, then one per layer and measure."""
     charts: dict[str, Any] = {"Loss": {"train and val": ["Multiline", ["loss/train", "loss/val$"]]}}
     for measure in (*MEASURES, "mute_loss"):
         charts[measure] = {
             f"layer {layer + 1}": [
                 "Multiline",
-                [f"per_head/{measure}/uniform"]
-                + [f"per_head/{measure}/{head_name(layer, h)}" for h in range(config.model.n_head)],
+                [f"per_head/{measure}/uniform$"] * (measure in MEASURES)
+                + [
+                    f"per_head/{measure}/{head_name(layer, h)}$" for h in range(config.model.n_head)
+                ],
             ]
             for layer in range(config.model.n_layer)
         }

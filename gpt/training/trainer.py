@@ -78,14 +78,14 @@ class Trainer:
         began = time.perf_counter()
         config, step = self.config.train, self.progress.step
         if self.config.model.dropout:
-            torch.manual_seed(mixed(config.seed, step))
+            torch.manual_seed(step_seed(config.seed, step))
         set_lr(self.optimizers, lr_factor(step, config))
         tokens, targets = self._batch(step)
         loss = torch.zeros((), device=self.device)
-        for piece in zip(
+        for micro_batch in zip(
             tokens.chunk(config.accumulate), targets.chunk(config.accumulate), strict=True
         ):
-            part = self.loss_of(*piece) / config.accumulate
+            part = self.loss_of(*micro_batch) / config.accumulate
             part.backward()
             loss += part.detach()
         self._clip(loss)
@@ -186,7 +186,7 @@ class Trainer:
         self.seconds += time.perf_counter() - began
 
     def _evaluate(self) -> bool:
-        """Measure the exact validation loss, inspect the model; whether the loss is the best."""
+        """Measure the exact validation loss and log the heads; return whether it is a new best."""
         progress = self.progress
         progress.val_loss = exact_loss(self.model, self.corpus.val_ids)
         self._check_finite(torch.tensor(progress.val_loss), f"val loss after step {progress.step}")
@@ -235,6 +235,6 @@ class Trainer:
         write_stderr(b"\nstopping after this step; once more to stop at once\n")
 
 
-def mixed(seed: int, step: int) -> int:
-    """One seed of two numbers; near ones give unrelated seeds."""
+def step_seed(seed: int, step: int) -> int:
+    """The seed of one step; those of neighbouring seeds and steps are unrelated."""
     return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0])
