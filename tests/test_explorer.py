@@ -1,8 +1,11 @@
 """The page as a file: what is in it, what is not, and what the command says."""
 
 import base64
+import errno
 import json
+import os
 import re
+import stat
 import subprocess
 import sys
 import zlib
@@ -14,6 +17,7 @@ import torch
 from attention_models import VARIANTS
 from explorer_pages import TEXT, TORTURE_TEXT, exhibit_of, rounded, torture_exhibit
 
+from gpt import files
 from gpt import model as model_py
 from gpt.errors import Exit, Mistake
 from gpt.explorer import export, lines
@@ -159,6 +163,80 @@ def test_unwritable_file_is_a_mistake_of_storage(run, tmp_path):
     with pytest.raises(Mistake) as caught:
         explore.main([str(run), "--out", str(tmp_path / "none" / "page.html")])
     assert caught.value.exit_code == Exit.STORAGE
+
+
+def put(kind: str, path: Path) -> None:
+    """Something at `path` that is no plain file."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "device":
+        try:
+            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))  # another /dev/null
+        except PermissionError:
+            pytest.skip("only root makes devices")
+    else:
+        path.symlink_to({"link": "page.html", "dangling link": "nowhere"}[kind])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory", "link", "dangling link"])
+def test_only_a_plain_file_is_replaced(run, tmp_path, kind):
+    (tmp_path / "page.html").write_bytes(b"mine")
+    out = tmp_path / "out"
+    put(kind, out)
+    before, names = out.lstat(), sorted(tmp_path.iterdir())
+    with pytest.raises(Mistake, match=re.escape(f"cannot write {out}: it is a ")) as caught:
+        explore.main([str(run), "--out", str(out)])
+    assert (caught.value.exit_code, bool(caught.value.fix)) == (Exit.STORAGE, True)
+    assert (out.lstat().st_ino, out.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert (tmp_path / "page.html").read_bytes() == b"mine"
+    assert sorted(tmp_path.iterdir()) == names
+
+
+@pytest.mark.parametrize(
+    ("out", "code"), [("", Exit.USAGE), (".", Exit.STORAGE), ("..", Exit.STORAGE)]
+)
+def test_what_names_no_file_is_refused(run, out, code):
+    with pytest.raises(Mistake) as caught:
+        explore.main([str(run), "--out", out])
+    assert caught.value.exit_code == code
+
+
+def test_a_dash_is_stdout(run, tmp_path, monkeypatch, capfdbinary):
+    monkeypatch.chdir(tmp_path)
+    assert explore.main([str(run), "--text", TEXT, "--out", "-"]) == Exit.DONE
+    sys.stdout.flush()
+    printed = capfdbinary.readouterr()
+    assert data_of(printed.out.decode())["run"] == "run"
+    assert printed.err == b""
+    assert not (tmp_path / "-").exists()
+
+
+def test_a_reader_of_stdout_may_stop_reading(run):
+    command = [sys.executable, str(SCRIPT), str(run), "--text", TEXT, "--out", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (Exit.DONE, b"")
+
+
+@pytest.mark.parametrize("operation", ["write", "fsync", "replace"])
+def test_a_disk_that_fills_up_leaves_the_old_page_and_nothing_else(
+    run, tmp_path, monkeypatch, operation
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "page.html"
+    out.write_bytes(b"old")
+    monkeypatch.setattr(files.os, operation, full)
+    with pytest.raises(Mistake, match="No space left") as caught:
+        explore.main([str(run), "--out", str(out)])
+    monkeypatch.undo()
+    assert caught.value.exit_code == Exit.STORAGE
+    assert out.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "run"]
 
 
 def test_help_needs_no_torch():
