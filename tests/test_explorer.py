@@ -165,6 +165,22 @@ def test_unwritable_file_is_a_mistake_of_storage(run, tmp_path):
     assert caught.value.exit_code == Exit.STORAGE
 
 
+def test_weights_beyond_16_bits_are_refused_in_words(tmp_path):
+    checkpoint = exhibit_of("gpt").checkpoint
+    next(iter(checkpoint.weights.values())).flatten()[0] = 1e6
+    save_checkpoint(tmp_path / "wild", checkpoint)
+    with pytest.raises(Mistake, match="beyond 16-bit floats") as caught:
+        explore.main([str(tmp_path / "wild"), "--out", str(tmp_path / "page.html")])
+    assert caught.value.exit_code == Exit.CHECKPOINT
+
+
+def test_a_step_beyond_16_bits_is_left_out_alone():
+    exhibit = exhibit_of("gpt", history=2)
+    exhibit.history[0].weights["token_embedding.weight"][:] = 1e38
+    steps = [saved["step"] for saved in export.page_data(exhibit)["history"]]
+    assert steps == [exhibit.history[1].progress.step]
+
+
 def put(kind: str, path: Path) -> None:
     """Something at `path` that is no plain file."""
     if kind == "pipe":

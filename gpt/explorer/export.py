@@ -10,6 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from gpt.explorer.lines import source_lines
 from gpt.model import GPT
 from gpt.storage.checkpoint import Checkpoint, load_checkpoint
 from gpt.storage.find import find_checkpoint
+from gpt.storage.manifest import step_of
 from gpt.storage.run_directory import checkpoints_of, newest_run
 
 HERE = Path(__file__).parent
@@ -46,28 +48,34 @@ class Exhibit:
     history: tuple[Checkpoint, ...] = ()
 
 
-def find_exhibit(name: str | None, text: str | None, say: Callable[[str], None]) -> Exhibit:
+def find_exhibit(
+    name: str | None,
+    text: str | None,
+    say: Callable[[str], None],
+    siblings: Callable[[Path], list[Path]] = checkpoints_of,
+) -> Exhibit:
     """The checkpoint that `name` means (see `find_checkpoint`), with others of its run beside it.
 
     Args:
         text: what the page opens with; by default what the run itself was watched on.
         say: is told of checkpoints that cannot be read.
+        siblings: gives the checkpoints of a run that may be read.
     """
     path = newest_run() if name is None else Path(name)
     checkpoint = find_checkpoint(str(path), say)
     text = encodable(checkpoint, default_text(checkpoint) if text is None else text)
     path = path.resolve()
     run = path.parents[1] if path.parent.name == "checkpoints" else path
-    return Exhibit(run.name, checkpoint, text, tuple(_history(run, checkpoint, len(text), say)))
+    history = _history(siblings(run), checkpoint, len(text), say)
+    return Exhibit(run.name, checkpoint, text, tuple(history))
 
 
 def _history(
-    run: Path, checkpoint: Checkpoint, length: int, say: Callable[[str], None]
+    paths: list[Path], checkpoint: Checkpoint, length: int, say: Callable[[str], None]
 ) -> Iterator[Checkpoint]:
     """Other steps of the same model, spread evenly over the run, as many as there is room for."""
     config, alphabet = checkpoint.config.model, checkpoint.tokenizer.alphabet
-    own = checkpoint.progress.step
-    paths = [path for path in checkpoints_of(run) if int(path.name[5:]) != own]
+    paths = [path for path in paths if step_of(path) != checkpoint.progress.step]
     size = config.n_layer * config.n_head * length**2 + length * len(alphabet)
     room = MOST_HISTORY // size
     count = min(room, len(paths), MOST_STEPS) if config.n_layer else 0
@@ -134,7 +142,7 @@ def page_data(exhibit: Exhibit, most_parameters: int | None = None) -> dict[str,
         "glyphs": VISIBLE,
         "parameters": parameters,
         "lines": source_lines(),
-        "history": [snapshot(other, tokens) for other in exhibit.history],
+        "history": list(_snapshots(exhibit.history, tokens)),
     }
     if most_parameters is not None and parameters > most_parameters:
         return data | _seen(model, tokens)
@@ -156,6 +164,8 @@ def _weights(model: GPT, tokens: Tensor) -> dict[str, Any]:
         for tensor in weights.values():
             tensor.copy_(tensor.half())
     logits = logits_of(model, tokens)
+    if not (logits - exact).isfinite().all():
+        raise beyond_16_bits()
     last = logits[-max(1, MOST_LOGITS // logits.shape[1]) :]
     return {
         "weights": {
@@ -195,6 +205,12 @@ def default_text(checkpoint: Checkpoint) -> str:
     return (tokenizer.known(config.log.probe) or tokenizer.alphabet)[: config.model.block_size]
 
 
+def _snapshots(history: Iterable[Checkpoint], tokens: Tensor) -> Iterator[dict[str, Any]]:
+    for other in history:
+        with suppress(Mistake):  # one that 16 bits cannot hold costs the page that step alone
+            yield snapshot(other, tokens)
+
+
 def snapshot(checkpoint: Checkpoint, tokens: Tensor) -> dict[str, Any]:
     """The text at another step of the run: weights (L, H, T, T), then logits (T, V)."""
     model = checkpoint.make_model()
@@ -214,10 +230,23 @@ def logits_of(model: GPT, tokens: Tensor) -> Tensor:
 
 def pack(tensors: Iterable[Tensor]) -> str:
     """Numbers as 16-bit floats, deflated, in base64. All low bytes come before all high ones: the
-    high bytes hold sign and exponent, are alike, and shrink better among themselves."""
+    high bytes hold sign and exponent, are alike, and shrink better among themselves.
+
+    Raises:
+        Mistake: with exit code 4 if one is beyond the range of those floats.
+    """
     halves = [tensor.detach().flatten().half().numpy().astype("<f2") for tensor in tensors]
-    planes = np.concatenate(halves).view(np.uint8).reshape(-1, 2).T
+    numbers = np.concatenate(halves)
+    if not np.isfinite(numbers).all():
+        raise beyond_16_bits()
+    planes = numbers.view(np.uint8).reshape(-1, 2).T
     return base64.b64encode(zlib.compress(np.ascontiguousarray(planes).tobytes(), 9)).decode()
+
+
+def beyond_16_bits() -> Mistake:
+    what = "the model's weights, or what it makes of the text, are beyond 16-bit floats (65,504)"
+    fix = "use another checkpoint of the run, or another run: such weights come of a lost training"
+    return Mistake(Exit.CHECKPOINT, what, fix)
 
 
 def digest(content: str) -> str:
