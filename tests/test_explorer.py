@@ -14,8 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from attention_models import VARIANTS
-from explorer_pages import TEXT, TORTURE_TEXT, exhibit_of, rounded, torture_exhibit
+from attention_models import VARIANTS, build
+from explorer_pages import (
+    LETTERS,
+    TEXT,
+    TORTURE_TEXT,
+    checkpoint_of,
+    exhibit_of,
+    rounded,
+    torture_exhibit,
+)
 
 from gpt import files
 from gpt import model as model_py
@@ -147,6 +155,30 @@ def test_text_that_the_model_cannot_read_is_a_mistake_of_use(run, text, message)
 
 def test_without_a_text_the_run_s_own_is_shown(run):
     assert export.find_exhibit(str(run), None, say=print).text == "\n f ha igh h"
+
+
+@pytest.fixture
+def far_sighted(tmp_path):
+    """A small checkpoint that claims to see a million characters and was watched on very many."""
+    variant = {**VARIANTS["modern"], "block_size": 2**20}
+    checkpoint = checkpoint_of(build(variant), LETTERS)
+    log = checkpoint.config.log.model_copy(update={"probe": "abcd " * 20_000})
+    checkpoint.config = checkpoint.config.model_copy(update={"log": log})
+    return save_checkpoint(tmp_path / "far", checkpoint)
+
+
+def test_a_page_opens_with_no_more_text_than_it_can_show(far_sighted):
+    text = export.find_exhibit(str(far_sighted), None, say=print).text
+    assert text == ("abcd " * 20_000)[: export.MOST_TEXT]
+
+
+def test_a_text_that_is_longer_than_a_page_shows_is_refused(far_sighted):
+    most = export.MOST_TEXT
+    assert export.find_exhibit(str(far_sighted), "a" * most, say=print).text == "a" * most
+    message = f"the text has {most + 1} characters, a page shows {most}"
+    with pytest.raises(Mistake, match=message) as caught:
+        export.find_exhibit(str(far_sighted), "a" * (most + 1), say=print)
+    assert caught.value.exit_code == Exit.USAGE
 
 
 def test_command_writes_the_file_and_says_where(run, tmp_path, capsys):

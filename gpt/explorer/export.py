@@ -33,6 +33,7 @@ from gpt.storage.run_directory import checkpoints_of, newest_run
 
 HERE = Path(__file__).parent
 MOST_PARAMETERS = 3_000_000  # above it, the file holds the text's traces instead of the weights
+MOST_TEXT = 1024  # characters that a page opens with: time and memory grow with their square
 MOST_LOGITS = 2**17  # of torch's, to compare with
 MOST_HISTORY = 600_000  # weights and logits of other checkpoints: some 0.9 MB
 MOST_STEPS = 24  # other checkpoints
@@ -180,7 +181,7 @@ def _weights(model: GPT, tokens: Tensor) -> dict[str, Any]:
 
 
 def encodable(checkpoint: Checkpoint, text: str) -> str:
-    """`text`, if the checkpoint's model can read it.
+    """`text`, if the checkpoint's model can read it and a page can show it.
 
     Raises:
         Mistake: with exit code 2 if it cannot.
@@ -190,7 +191,10 @@ def encodable(checkpoint: Checkpoint, text: str) -> str:
         raise Mistake(Exit.USAGE, "the text is empty", "give at least one character")
     if len(text) > block_size:
         what = f"the text has {len(text)} characters, the model sees {block_size} at once"
-        raise Mistake(Exit.USAGE, what, f"give at most {block_size} characters")
+        raise Mistake(Exit.USAGE, what, f"give at most {min(block_size, MOST_TEXT)} characters")
+    if len(text) > MOST_TEXT:
+        what = f"the text has {len(text)} characters, a page shows {MOST_TEXT}"
+        raise Mistake(Exit.USAGE, what, f"give at most {MOST_TEXT} characters")
     try:
         checkpoint.tokenizer.encode(text)
     except UnknownCharacter as problem:
@@ -200,9 +204,10 @@ def encodable(checkpoint: Checkpoint, text: str) -> str:
 
 
 def default_text(checkpoint: Checkpoint) -> str:
-    """The run's own probe text, as much of it as the model can read."""
+    """The run's own probe text, as much of it as the model can read and a page can show."""
     tokenizer, config = checkpoint.tokenizer, checkpoint.config
-    return (tokenizer.known(config.log.probe) or tokenizer.alphabet)[: config.model.block_size]
+    most = min(config.model.block_size, MOST_TEXT)
+    return (tokenizer.known(config.log.probe) or tokenizer.alphabet)[:most]
 
 
 def _snapshots(history: Iterable[Checkpoint], tokens: Tensor) -> Iterator[dict[str, Any]]:
