@@ -8,8 +8,9 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gpt.errors import Exit, Mistake
@@ -102,13 +103,37 @@ def replace_file(path: Path, data: bytes) -> None:
     """Write `data` to `path`: a reader sees the whole old content or the whole new one.
 
     Raises:
-        Mistake: with exit code 5.
+        Mistake: with exit code 5; the old content is whole then, and nothing lies beside it.
     """
+    require_replaceable(path)
     beside = path.with_name(f".{path.name}.tmp")
     with storage_errors(path):
         remove(beside)  # left by a crash; in a foreign run it may be a link
-        write_file(beside, data)
-        rename(beside, path)
+        try:
+            write_file(beside, data)
+            rename(beside, path)
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to report
+                remove(beside)
+            raise
+
+
+def require_replaceable(path: Path) -> None:
+    """Refuse a place that holds anything but a plain file: renaming over a device, a pipe or a
+    link would put a file where others expect what was there.
+
+    Raises:
+        Mistake: with exit code 5, saying what is there.
+    """
+    with storage_errors(path):
+        try:
+            mode = os.lstat(path).st_mode
+        except FileNotFoundError:
+            return
+    if not stat.S_ISREG(mode):
+        kind = {stat.S_IFDIR: "a directory", stat.S_IFLNK: "a link"}.get(stat.S_IFMT(mode))
+        what = f"cannot write {path}: it is {kind or 'a device, a pipe or a socket'}"
+        raise Mistake(Exit.STORAGE, what, "give a plain file, or a name that is not taken yet")
 
 
 def publish_directory(target: Path, files: Mapping[str, Content]) -> None:

@@ -4,31 +4,40 @@ python scripts/explore.py runs/mine --text "To be, or not to be" --out attention
 """
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from gpt.command.cli import Parser
 from gpt.command.process import run_command
-from gpt.errors import Exit, say
-from gpt.files import replace_file
+from gpt.errors import Exit, Mistake, say
+from gpt.files import replace_file, require_replaceable
 
 
 def main(argv: list[str]) -> int:
-    """Write the page to --out."""
+    """Write the page to --out; `-` is stdout."""
     parser = Parser(prog="scripts/explore.py", description=__doc__.split("\n")[0])
     parser.add_argument(
         "run", nargs="?", help="a run, for its best checkpoint, or a checkpoint [the newest run]"
     )
     parser.add_argument("--text", help="the text that the page opens with [the run's log.probe]")
     parser.add_argument(
-        "--out", type=Path, default=Path("attention.html"), help="the file to write [%(default)s]"
+        "--out", default="attention.html", help="the file to write, - for stdout [%(default)s]"
     )
     args = parser.parse_all(argv)
+    if not args.out:  # as from a shell variable that is not set; a Path would make "." of it
+        raise Mistake(Exit.USAGE, "--out is empty", "give the file to write, or - for stdout")
+    if args.out != "-":
+        require_replaceable(Path(args.out))  # before the work, not after
 
     from gpt.explorer import export  # imports torch, which --help does not need
 
     page = export.html(export.find_exhibit(args.run, args.text, say)).encode()
-    replace_file(args.out, page)
-    say(f"{args.out.resolve()} ({len(page) / 1e6:.1f} MB): open it in a browser")
+    if args.out == "-":
+        with suppress(BrokenPipeError):  # the reader, such as `head -1`, has closed the pipe
+            sys.stdout.buffer.write(page)
+    else:
+        replace_file(Path(args.out), page)
+        say(f"{Path(args.out).resolve()} ({len(page) / 1e6:.1f} MB): open it in a browser")
     return Exit.DONE
 
 

@@ -1,8 +1,11 @@
 """The page as a file: what is in it, what is not, and what the command says."""
 
 import base64
+import errno
 import json
+import os
 import re
+import stat
 import subprocess
 import sys
 import zlib
@@ -11,9 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from attention_models import VARIANTS
-from explorer_pages import TEXT, TORTURE_TEXT, exhibit_of, rounded, torture_exhibit
+from attention_models import VARIANTS, build
+from explorer_pages import (
+    LETTERS,
+    TEXT,
+    TORTURE_TEXT,
+    checkpoint_of,
+    exhibit_of,
+    rounded,
+    torture_exhibit,
+)
 
+from gpt import files
 from gpt import model as model_py
 from gpt.errors import Exit, Mistake
 from gpt.explorer import export, lines
@@ -145,6 +157,30 @@ def test_without_a_text_the_run_s_own_is_shown(run):
     assert export.find_exhibit(str(run), None, say=print).text == "\n f ha igh h"
 
 
+@pytest.fixture
+def far_sighted(tmp_path):
+    """A small checkpoint that claims to see a million characters and was watched on very many."""
+    variant = {**VARIANTS["modern"], "block_size": 2**20}
+    checkpoint = checkpoint_of(build(variant), LETTERS)
+    log = checkpoint.config.log.model_copy(update={"probe": "abcd " * 20_000})
+    checkpoint.config = checkpoint.config.model_copy(update={"log": log})
+    return save_checkpoint(tmp_path / "far", checkpoint)
+
+
+def test_a_page_opens_with_no_more_text_than_it_can_show(far_sighted):
+    text = export.find_exhibit(str(far_sighted), None, say=print).text
+    assert text == ("abcd " * 20_000)[: export.MOST_TEXT]
+
+
+def test_a_text_that_is_longer_than_a_page_shows_is_refused(far_sighted):
+    most = export.MOST_TEXT
+    assert export.find_exhibit(str(far_sighted), "a" * most, say=print).text == "a" * most
+    message = f"the text has {most + 1} characters, a page shows {most}"
+    with pytest.raises(Mistake, match=message) as caught:
+        export.find_exhibit(str(far_sighted), "a" * (most + 1), say=print)
+    assert caught.value.exit_code == Exit.USAGE
+
+
 def test_command_writes_the_file_and_says_where(run, tmp_path, capsys):
     out = tmp_path / "page.html"
     assert explore.main([str(run), "--text", TEXT, "--out", str(out)]) == Exit.DONE
@@ -159,6 +195,96 @@ def test_unwritable_file_is_a_mistake_of_storage(run, tmp_path):
     with pytest.raises(Mistake) as caught:
         explore.main([str(run), "--out", str(tmp_path / "none" / "page.html")])
     assert caught.value.exit_code == Exit.STORAGE
+
+
+def test_weights_beyond_16_bits_are_refused_in_words(tmp_path):
+    checkpoint = exhibit_of("gpt").checkpoint
+    next(iter(checkpoint.weights.values())).flatten()[0] = 1e6
+    save_checkpoint(tmp_path / "wild", checkpoint)
+    with pytest.raises(Mistake, match="beyond 16-bit floats") as caught:
+        explore.main([str(tmp_path / "wild"), "--out", str(tmp_path / "page.html")])
+    assert caught.value.exit_code == Exit.CHECKPOINT
+
+
+def test_a_step_beyond_16_bits_is_left_out_alone():
+    exhibit = exhibit_of("gpt", history=2)
+    exhibit.history[0].weights["token_embedding.weight"][:] = 1e38
+    steps = [saved["step"] for saved in export.page_data(exhibit)["history"]]
+    assert steps == [exhibit.history[1].progress.step]
+
+
+def put(kind: str, path: Path) -> None:
+    """Something at `path` that is no plain file."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "device":
+        try:
+            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))  # another /dev/null
+        except PermissionError:
+            pytest.skip("only root makes devices")
+    else:
+        path.symlink_to({"link": "page.html", "dangling link": "nowhere"}[kind])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory", "link", "dangling link"])
+def test_only_a_plain_file_is_replaced(run, tmp_path, kind):
+    (tmp_path / "page.html").write_bytes(b"mine")
+    out = tmp_path / "out"
+    put(kind, out)
+    before, names = out.lstat(), sorted(tmp_path.iterdir())
+    with pytest.raises(Mistake, match=re.escape(f"cannot write {out}: it is a ")) as caught:
+        explore.main([str(run), "--out", str(out)])
+    assert (caught.value.exit_code, bool(caught.value.fix)) == (Exit.STORAGE, True)
+    assert (out.lstat().st_ino, out.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert (tmp_path / "page.html").read_bytes() == b"mine"
+    assert sorted(tmp_path.iterdir()) == names
+
+
+@pytest.mark.parametrize(
+    ("out", "code"), [("", Exit.USAGE), (".", Exit.STORAGE), ("..", Exit.STORAGE)]
+)
+def test_what_names_no_file_is_refused(run, out, code):
+    with pytest.raises(Mistake) as caught:
+        explore.main([str(run), "--out", out])
+    assert caught.value.exit_code == code
+
+
+def test_a_dash_is_stdout(run, tmp_path, monkeypatch, capfdbinary):
+    monkeypatch.chdir(tmp_path)
+    assert explore.main([str(run), "--text", TEXT, "--out", "-"]) == Exit.DONE
+    sys.stdout.flush()
+    printed = capfdbinary.readouterr()
+    assert data_of(printed.out.decode())["run"] == "run"
+    assert printed.err == b""
+    assert not (tmp_path / "-").exists()
+
+
+def test_a_reader_of_stdout_may_stop_reading(run):
+    command = [sys.executable, str(SCRIPT), str(run), "--text", TEXT, "--out", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (Exit.DONE, b"")
+
+
+@pytest.mark.parametrize("operation", ["write", "fsync", "replace"])
+def test_a_disk_that_fills_up_leaves_the_old_page_and_nothing_else(
+    run, tmp_path, monkeypatch, operation
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "page.html"
+    out.write_bytes(b"old")
+    monkeypatch.setattr(files.os, operation, full)
+    with pytest.raises(Mistake, match="No space left") as caught:
+        explore.main([str(run), "--out", str(out)])
+    monkeypatch.undo()
+    assert caught.value.exit_code == Exit.STORAGE
+    assert out.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "run"]
 
 
 def test_help_needs_no_torch():

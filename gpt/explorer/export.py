@@ -10,6 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ from gpt.explorer.lines import source_lines
 from gpt.model import GPT
 from gpt.storage.checkpoint import Checkpoint, load_checkpoint
 from gpt.storage.find import find_checkpoint
+from gpt.storage.manifest import step_of
 from gpt.storage.run_directory import checkpoints_of, newest_run
 
 HERE = Path(__file__).parent
 MOST_PARAMETERS = 3_000_000  # above it, the file holds the text's traces instead of the weights
+MOST_TEXT = 1024  # characters that a page opens with: time and memory grow with their square
 MOST_LOGITS = 2**17  # of torch's, to compare with
 MOST_HISTORY = 600_000  # weights and logits of other checkpoints: some 0.9 MB
 MOST_STEPS = 24  # other checkpoints
@@ -46,28 +49,34 @@ class Exhibit:
     history: tuple[Checkpoint, ...] = ()
 
 
-def find_exhibit(name: str | None, text: str | None, say: Callable[[str], None]) -> Exhibit:
+def find_exhibit(
+    name: str | None,
+    text: str | None,
+    say: Callable[[str], None],
+    siblings: Callable[[Path], list[Path]] = checkpoints_of,
+) -> Exhibit:
     """The checkpoint that `name` means (see `find_checkpoint`), with others of its run beside it.
 
     Args:
         text: what the page opens with; by default what the run itself was watched on.
         say: is told of checkpoints that cannot be read.
+        siblings: gives the checkpoints of a run that may be read.
     """
     path = newest_run() if name is None else Path(name)
     checkpoint = find_checkpoint(str(path), say)
     text = encodable(checkpoint, default_text(checkpoint) if text is None else text)
     path = path.resolve()
     run = path.parents[1] if path.parent.name == "checkpoints" else path
-    return Exhibit(run.name, checkpoint, text, tuple(_history(run, checkpoint, len(text), say)))
+    history = _history(siblings(run), checkpoint, len(text), say)
+    return Exhibit(run.name, checkpoint, text, tuple(history))
 
 
 def _history(
-    run: Path, checkpoint: Checkpoint, length: int, say: Callable[[str], None]
+    paths: list[Path], checkpoint: Checkpoint, length: int, say: Callable[[str], None]
 ) -> Iterator[Checkpoint]:
     """Other steps of the same model, spread evenly over the run, as many as there is room for."""
     config, alphabet = checkpoint.config.model, checkpoint.tokenizer.alphabet
-    own = checkpoint.progress.step
-    paths = [path for path in checkpoints_of(run) if int(path.name[5:]) != own]
+    paths = [path for path in paths if step_of(path) != checkpoint.progress.step]
     size = config.n_layer * config.n_head * length**2 + length * len(alphabet)
     room = MOST_HISTORY // size
     count = min(room, len(paths), MOST_STEPS) if config.n_layer else 0
@@ -134,7 +143,7 @@ def page_data(exhibit: Exhibit, most_parameters: int | None = None) -> dict[str,
         "glyphs": VISIBLE,
         "parameters": parameters,
         "lines": source_lines(),
-        "history": [snapshot(other, tokens) for other in exhibit.history],
+        "history": list(_snapshots(exhibit.history, tokens)),
     }
     if most_parameters is not None and parameters > most_parameters:
         return data | _seen(model, tokens)
@@ -156,6 +165,8 @@ def _weights(model: GPT, tokens: Tensor) -> dict[str, Any]:
         for tensor in weights.values():
             tensor.copy_(tensor.half())
     logits = logits_of(model, tokens)
+    if not (logits - exact).isfinite().all():
+        raise beyond_16_bits()
     last = logits[-max(1, MOST_LOGITS // logits.shape[1]) :]
     return {
         "weights": {
@@ -170,7 +181,7 @@ def _weights(model: GPT, tokens: Tensor) -> dict[str, Any]:
 
 
 def encodable(checkpoint: Checkpoint, text: str) -> str:
-    """`text`, if the checkpoint's model can read it.
+    """`text`, if the checkpoint's model can read it and a page can show it.
 
     Raises:
         Mistake: with exit code 2 if it cannot.
@@ -180,7 +191,10 @@ def encodable(checkpoint: Checkpoint, text: str) -> str:
         raise Mistake(Exit.USAGE, "the text is empty", "give at least one character")
     if len(text) > block_size:
         what = f"the text has {len(text)} characters, the model sees {block_size} at once"
-        raise Mistake(Exit.USAGE, what, f"give at most {block_size} characters")
+        raise Mistake(Exit.USAGE, what, f"give at most {min(block_size, MOST_TEXT)} characters")
+    if len(text) > MOST_TEXT:
+        what = f"the text has {len(text)} characters, a page shows {MOST_TEXT}"
+        raise Mistake(Exit.USAGE, what, f"give at most {MOST_TEXT} characters")
     try:
         checkpoint.tokenizer.encode(text)
     except UnknownCharacter as problem:
@@ -190,9 +204,16 @@ def encodable(checkpoint: Checkpoint, text: str) -> str:
 
 
 def default_text(checkpoint: Checkpoint) -> str:
-    """The run's own probe text, as much of it as the model can read."""
+    """The run's own probe text, as much of it as the model can read and a page can show."""
     tokenizer, config = checkpoint.tokenizer, checkpoint.config
-    return (tokenizer.known(config.log.probe) or tokenizer.alphabet)[: config.model.block_size]
+    most = min(config.model.block_size, MOST_TEXT)
+    return (tokenizer.known(config.log.probe) or tokenizer.alphabet)[:most]
+
+
+def _snapshots(history: Iterable[Checkpoint], tokens: Tensor) -> Iterator[dict[str, Any]]:
+    for other in history:
+        with suppress(Mistake):  # one that 16 bits cannot hold costs the page that step alone
+            yield snapshot(other, tokens)
 
 
 def snapshot(checkpoint: Checkpoint, tokens: Tensor) -> dict[str, Any]:
@@ -214,10 +235,23 @@ def logits_of(model: GPT, tokens: Tensor) -> Tensor:
 
 def pack(tensors: Iterable[Tensor]) -> str:
     """Numbers as 16-bit floats, deflated, in base64. All low bytes come before all high ones: the
-    high bytes hold sign and exponent, are alike, and shrink better among themselves."""
+    high bytes hold sign and exponent, are alike, and shrink better among themselves.
+
+    Raises:
+        Mistake: with exit code 4 if one is beyond the range of those floats.
+    """
     halves = [tensor.detach().flatten().half().numpy().astype("<f2") for tensor in tensors]
-    planes = np.concatenate(halves).view(np.uint8).reshape(-1, 2).T
+    numbers = np.concatenate(halves)
+    if not np.isfinite(numbers).all():
+        raise beyond_16_bits()
+    planes = numbers.view(np.uint8).reshape(-1, 2).T
     return base64.b64encode(zlib.compress(np.ascontiguousarray(planes).tobytes(), 9)).decode()
+
+
+def beyond_16_bits() -> Mistake:
+    what = "the model's weights, or what it makes of the text, are beyond 16-bit floats (65,504)"
+    fix = "use another checkpoint of the run, or another run: such weights come of a lost training"
+    return Mistake(Exit.CHECKPOINT, what, fix)
 
 
 def digest(content: str) -> str:

@@ -4,7 +4,6 @@ Registered as an entry point (pyproject.toml), so TensorBoard finds it by itself
 when the tab asks for a page, not before: TensorBoard starts as fast as ever.
 """
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,15 @@ from typing import Any
 from tensorboard.backend import http_util  # type: ignore[import-untyped]
 from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
 from werkzeug import Request, Response
-from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
+from werkzeug.exceptions import BadRequest, Gone, HTTPException, MethodNotAllowed, NotFound
 from werkzeug.exceptions import UnprocessableEntity as Unreadable
 
+from gpt.command.process import as_mistake
 from gpt.errors import Mistake
+from gpt.explorer.listing import plain_checkpoints_of, runs_in
+from gpt.storage.run_directory import best_of
 
 HERE = Path(__file__).parent
-LOOKS = 10  # at a log directory that changes while it is looked at
 
 
 class AttentionPlugin(base_plugin.TBPlugin):
@@ -29,6 +30,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
     def __init__(self, context: base_plugin.TBContext):
         super().__init__(context)
         self.logdir = Path(context.logdir) if context.logdir else None
+        self.listing: dict[str, list[Path]] = {}
 
     def get_plugin_apps(self) -> dict[str, Any]:
         routes = {
@@ -49,8 +51,12 @@ class AttentionPlugin(base_plugin.TBPlugin):
 
     def serve_runs(self, request: Request) -> Response:
         runs = [
-            {"name": name, "checkpoints": [path.name for path in paths], "best": best_of(paths)}
-            for name, paths in self.runs().items()
+            {
+                "name": name,
+                "checkpoints": [path.name for path in checkpoints],
+                "best": best_of(checkpoints).name,
+            }
+            for name, checkpoints in self.look().items()
         ]
         return http_util.Respond(request, runs, "application/json")
 
@@ -59,62 +65,51 @@ class AttentionPlugin(base_plugin.TBPlugin):
         name, checkpoint = (request.args.get(key) for key in ("run", "checkpoint"))
         if name is None or checkpoint is None:
             raise BadRequest("a page needs a run and a checkpoint")
-        # looked up, never joined to a path: nothing but what is listed can be asked for
-        path = {path.name: path for path in self.runs().get(name, [])}.get(checkpoint)
-        if path is None:
-            raise NotFound(f"no checkpoint {checkpoint} of a run {name} in the log directory")
+        path = self.find(name, checkpoint)
 
         from gpt.explorer import export  # late: it brings torch
 
         try:
-            exhibit = export.find_exhibit(str(path), text=None, say=lambda line: None)
-        except Mistake as mistake:
-            raise Unreadable(mistake.lines()) from None
+            exhibit = export.find_exhibit(str(path), None, lambda line: None, plain_checkpoints_of)
+            page = export.html(exhibit, most_parameters=None)
+        except (Mistake, OSError) as problem:
+            if not path.exists():
+                raise gone(name, checkpoint) from None
+            raise Unreadable(as_mistake(problem).lines()) from None
         digest = export.digest(export.script()).removeprefix("sha256-")
-        page = export.html(exhibit, most_parameters=None)
         return http_util.Respond(request, page, "text/html", csp_scripts_sha256s=[digest])
 
     def runs(self) -> dict[str, list[Path]]:
-        """The checkpoints of each run under the log directory, the oldest first. A run with a link
-        that leads out of it is none."""
-        for _ in range(LOOKS):
-            try:
-                return self._runs()
-            except FileNotFoundError:  # a training renames and deletes while we look
-                continue
-        return {}
+        """The runs as they were when last looked for; an empty listing is not worth keeping."""
+        return self.listing or self.look()
 
-    def _runs(self) -> dict[str, list[Path]]:
-        if self.logdir is None:
-            return {}
-        inside = self.logdir.resolve()
-        runs = {path.parents[2] for path in inside.rglob("checkpoints/step-*/manifest.json")}
-        return {
-            str(run.relative_to(inside)): paths
-            for run in sorted(runs)
-            if (paths := steps_of(run)) and stays_within(inside, paths)
-        }
+    def look(self) -> dict[str, list[Path]]:
+        """Look for runs anew, which takes seconds where there are thousands."""
+        self.listing = runs_in(self.logdir) if self.logdir else {}
+        return self.listing
 
+    def find(self, name: str, checkpoint: str) -> Path:
+        """The path of a checkpoint of a run; that run alone is looked at again.
 
-def steps_of(run: Path) -> list[Path]:
-    """As `gpt.storage.checkpoint.checkpoints_of`, which would bring torch; whole ones alone."""
-    found = (path.parent for path in run.glob("checkpoints/step-*/manifest.json"))
-    paths = [path for path in found if re.fullmatch(r"step-[0-9]{6,13}", path.name)]
-    return sorted(paths, key=lambda path: int(path.name[5:]))
+        Raises:
+            NotFound: if there was none when the runs were listed, or Gone if it is none any more.
+        """
+        # looked up, never joined to a path: nothing but what is listed can be asked for
+        listed = self.runs().get(name, [])
+        now = plain_checkpoints_of(listed[0].parents[1]) if listed else []
+        for path in now:
+            if path.name == checkpoint:
+                return path
+        if checkpoint in {path.name for path in listed}:
+            raise gone(name, checkpoint)
+        raise NotFound(f"no checkpoint {checkpoint} of a run {name} in the log directory")
 
 
-def stays_within(inside: Path, folders: list[Path]) -> bool:
-    files = [file for folder in folders for file in (folder, *folder.iterdir())]
-    return all(file.resolve().is_relative_to(inside) for file in files)
-
-
-def best_of(paths: list[Path]) -> str:
-    """The checkpoint that the run calls its best, else the newest."""
-    try:
-        name = (paths[0].parents[1] / "best").read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        name = ""
-    return name if name in {path.name for path in paths} else paths[-1].name
+def gone(name: str, checkpoint: str) -> Gone:
+    return Gone(
+        f"{checkpoint} of the run {name} is not there any more: a training keeps the newest"
+        " checkpoints and the best. Press “look again” and choose another."
+    )
 
 
 def application(serve: Callable[[Request], Response]) -> Any:

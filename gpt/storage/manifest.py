@@ -65,6 +65,9 @@ def verified_files(path: Path) -> dict[str, bytes]:
         }
         present = {item.name for item in path.iterdir()} - {"manifest.json"}
     except FileNotFoundError as problem:
+        if not path.exists():  # a training keeps the newest and the best, and deletes the others
+            fix = "use another checkpoint of the run"
+            raise Mistake(Exit.CHECKPOINT, f"{path} was deleted while it was read", fix) from None
         raise damaged(path, f"{Path(problem.filename).name} is missing") from None
     except OSError as problem:
         name = Path(problem.filename or path).name

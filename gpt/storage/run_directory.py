@@ -90,14 +90,23 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 def checkpoints_by_loss(run: Path) -> list[Path]:
     """The checkpoints whose validation loss was measured, the best first."""
-    losses = {path: val_loss_of(path) for path in checkpoints_of(run)}
+    return _by_loss(checkpoints_of(run))
+
+
+def _by_loss(checkpoints: list[Path]) -> list[Path]:
+    losses = {path: val_loss_of(path) for path in checkpoints}
     return sorted((path for path in losses if losses[path] < math.inf), key=losses.__getitem__)
+
+
+def best_of(checkpoints: list[Path]) -> Path:
+    """The one with the lowest validation loss, else the newest; they come oldest first."""
+    return next(iter(_by_loss(checkpoints)), checkpoints[-1])
 
 
 def tidy(run: Path, keep: int) -> None:
     """Delete all but the best and the `keep` newest (0: delete none), then name best and last."""
     checkpoints = checkpoints_of(run)
-    best = next(iter(checkpoints_by_loss(run)), checkpoints[-1])
+    best = best_of(checkpoints)
     old = [path for path in checkpoints[:-keep] if path != best] if keep else []
     with files.storage_errors(run / "checkpoints"):
         for path in [*old, *(run / "checkpoints").glob(".step-*")]:  # and what crashes left
