@@ -170,6 +170,13 @@ def turned_by_hand(x: Tensor) -> Tensor:
     return torch.cat([turned.real, turned.imag], dim=-1)
 
 
+@pytest.mark.parametrize("start", [0, 3])
+def test_rotary_turns_each_pair_by_position_times_frequency(start: int) -> None:
+    x = torch.randn(2, 4, 8, 4, generator=torch.Generator().manual_seed(0))
+    got = Rotary(sized(positions="rotary"))(x[..., start:, :], start)
+    torch.testing.assert_close(got, turned_by_hand(x)[..., start:, :])
+
+
 def test_rotary_scores_depend_on_the_distance_alone() -> None:
     rotary = Rotary(sized(positions="rotary", block_size=32))
     q, k = torch.randn(1, 1, 1, 4), torch.randn(1, 1, 1, 4)
@@ -410,6 +417,15 @@ def test_dropout_leaves_the_expectation(part: str) -> None:
     out = module.train()(x)
     assert float((out == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
     torch.testing.assert_close(out.mean(0), module.eval()(x[:1])[0], atol=0.03, rtol=0.03)
+
+
+def test_dropout_is_on_the_weights_of_the_attention_and_on_what_it_writes() -> None:
+    """One character has one weight: where it is dropped, nothing is left of the head."""
+    torch.manual_seed(0)
+    attention = GPT(sized(dropout=0.25, residual=False), V).blocks[0].attention  # no projection
+    out = attention.train()(torch.randn(20_000, 1, 16))
+    off = float((out == 0).float().mean())
+    assert off == pytest.approx(1 - 0.75**2, abs=0.02), "not dropped twice with 0.25"
 
 
 # --- against Hugging Face transformers ---------------------------------------------------------
