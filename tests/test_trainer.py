@@ -165,14 +165,6 @@ def test_watching_changes_nothing(trained: Trained, watching: dict[str, Any]) ->
     assert_same(last(watched).optimizer_state, plain.optimizer_state)
 
 
-def test_pieces_of_a_batch_are_the_batch(trained: Trained) -> None:
-    whole = last(trained(train__optimizer="adamw"))
-    for pieces in (2, 4):
-        cut = last(trained(train__accumulate=pieces))
-        for name, weight in whole.weights.items():
-            torch.testing.assert_close(cut.weights[name], weight, atol=1e-6, rtol=1e-5, msg=name)
-
-
 @pytest.mark.parametrize("pieces", [2, 4])
 @pytest.mark.parametrize("clip", [0, 0.05])
 def test_the_gradient_of_a_batch_in_pieces_is_that_of_the_batch(
@@ -204,6 +196,14 @@ def test_what_is_logged_does_not_depend_on_the_number_of_pieces(trained: Trained
     assert min(one) > 0.05
     assert two == pytest.approx(one, rel=1e-4), f"{key} of a batch in 2 pieces"
     assert four == pytest.approx(one, rel=1e-4), f"{key} of a batch in 4 pieces"
+
+
+def test_pieces_of_a_batch_are_the_batch(trained: Trained) -> None:
+    whole = last(trained(train__optimizer="adamw"))
+    for pieces in (2, 4):
+        cut = last(trained(train__accumulate=pieces))
+        for name, weight in whole.weights.items():
+            torch.testing.assert_close(cut.weights[name], weight, atol=1e-6, rtol=1e-5, msg=name)
 
 
 def test_chars_per_second_are_the_characters_trained_by_the_seconds_they_took(
@@ -322,7 +322,7 @@ def test_a_target_that_the_best_loss_has_reached_takes_no_step(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the latest loss is."""
-    losses = iter([2.0, 3.0])
+    losses = iter([2.0, 3.0, 3.0])
     monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda model, ids: next(losses))
     run = trained()
     assert go_on(run, train__max_steps=9, train__target_val_loss=2.5) == Exit.DONE
@@ -444,35 +444,19 @@ def test_a_text_with_other_characters_is_refused(trained: Trained, text_file: Pa
 # --- fine-tuning -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [0, 3])
-@pytest.mark.parametrize("bigram", [False, True])
-def test_fine_tuning_keeps_the_rows_of_the_characters_both_know(
-    trained: Trained, tmp_path: Path, bigram: bool, steps: int
+@pytest.mark.parametrize(
+    "keys", [{}, {"n_embd": 0, "n_layer": 0, "positions": "none", "norm": "none"}]
+)
+def test_fine_tuning_trains_the_origins_architecture_on_other_characters(
+    trained: Trained, tmp_path: Path, keys: dict[str, Any]
 ) -> None:
-    table = {"n_embd": 0, "n_layer": 0, "positions": "none", "norm": "none"}
-    origin = last(trained(**{f"model__{key}": table[key] for key in table if bigram}))
+    origin = last(trained(**{f"model__{key}": value for key, value in keys.items()}))
     other = tmp_path / "other.txt"
     other.write_text("zyx JULIET: yonder éé breaks?\n" * 20)
-    run = trained(origin, data__text=str(other), train__max_steps=0)
-    tuned = last(run)
+    tuned = last(trained(origin, data__text=str(other), train__max_steps=3))
+    assert tuned.progress.step == 3
     assert tuned.config.model == origin.config.model
-    old, new = origin.tokenizer.alphabet, tuned.tokenizer.alphabet
-    assert "é" in new
-    assert "é" not in old
-    for name, tensor in tuned.weights.items():
-        before = origin.weights[name]
-        if bigram or name.startswith(("token_embedding", "lm_head")):
-            for c in set(old) & set(new):
-                row, was = tensor[new.index(c)], before[old.index(c)]
-                if bigram:
-                    both = sorted(set(old) & set(new))
-                    row, was = row[[new.index(d) for d in both]], was[[old.index(d) for d in both]]
-                assert torch.equal(row, was), (name, c)
-        else:
-            assert torch.equal(tensor, before), name
-        assert tensor.isfinite().all()
-    if steps:
-        assert last(trained(origin, data__text=str(other), train__max_steps=3)).progress.step == 3
+    assert "é" in tuned.tokenizer.alphabet
 
 
 def test_fine_tuning_on_the_same_text_begins_where_the_origin_ended(trained: Trained) -> None:
