@@ -82,17 +82,6 @@ def test_a_named_corpus_is_downloaded_once(web: str, monkeypatch: pytest.MonkeyP
         load_corpus(NAMED, said.append)
 
 
-def test_two_first_starts_fetch_it_once(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", f"{web}/good")
-    said: list[str] = []
-    starts = [threading.Thread(target=load_corpus, args=(NAMED, said.append)) for _ in range(4)]
-    for start in starts:
-        start.start()
-    for start in starts:
-        start.join()
-    assert [line for line in said if "downloading" in line] == [f"downloading {web}/good"]
-
-
 def test_what_another_process_fetched_meanwhile_is_not_fetched_again(
     web: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,9 +93,21 @@ def test_what_another_process_fetched_meanwhile_is_not_fetched_again(
         yield
 
     monkeypatch.setattr(named.files, "lock", lock)
+    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", f"{web}/good")
     said: list[str] = []
     assert named.named_text("tinyshakespeare", said.append).read_bytes() == GOOD
     assert said == [], "no second look under the lock"
+
+
+def test_two_first_starts_fetch_it_once(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", f"{web}/good")
+    said: list[str] = []
+    starts = [threading.Thread(target=load_corpus, args=(NAMED, said.append)) for _ in range(4)]
+    for start in starts:
+        start.start()
+    for start in starts:
+        start.join()
+    assert [line for line in said if "downloading" in line] == [f"downloading {web}/good"]
 
 
 @pytest.mark.parametrize("page", ["nothing", "other", "cut"])
