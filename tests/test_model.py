@@ -145,19 +145,6 @@ def test_modern_heads_are_their_own_q_k_v_attended() -> None:
     torch.testing.assert_close(attention(x), attention.projection(out.transpose(1, 2).flatten(2)))
 
 
-def test_queries_and_keys_of_the_modern_variant() -> None:
-    """q = rms(turn(W x)), k likewise, v = W x: nothing turned twice, nothing left out."""
-    attention = MultiHeadAttention(sized(**MODERN))
-    x = torch.randn(2, 8, 16)
-    q, k, v = attention.qkv(x)
-    for got, linear in ((q, attention.query), (k, attention.key)):
-        plain = linear(x).unflatten(-1, (4, 4)).transpose(1, 2)
-        turned = turned_by_hand(plain)
-        rms = turned.square().mean(-1, keepdim=True).add(1e-6).sqrt()
-        torch.testing.assert_close(got, turned / rms)
-    torch.testing.assert_close(v, attention.value(x).unflatten(-1, (4, 4)).transpose(1, 2))
-
-
 def turned_by_hand(x: Tensor) -> Tensor:
     """RoFormer in complex numbers: dimension i and i + D/2 are one number, multiplied by e^-i t f
     (the sign is a convention: all that counts is the difference of two positions)."""
@@ -175,6 +162,19 @@ def test_rotary_turns_each_pair_by_position_times_frequency(start: int) -> None:
     x = torch.randn(2, 4, 8, 4, generator=torch.Generator().manual_seed(0))
     got = Rotary(sized(positions="rotary"))(x[..., start:, :], start)
     torch.testing.assert_close(got, turned_by_hand(x)[..., start:, :])
+
+
+def test_queries_and_keys_of_the_modern_variant() -> None:
+    """q = rms(turn(W x)), k likewise, v = W x: nothing turned twice, nothing left out."""
+    attention = MultiHeadAttention(sized(**MODERN))
+    x = torch.randn(2, 8, 16)
+    q, k, v = attention.qkv(x)
+    for got, linear in ((q, attention.query), (k, attention.key)):
+        plain = linear(x).unflatten(-1, (4, 4)).transpose(1, 2)
+        turned = turned_by_hand(plain)
+        rms = turned.square().mean(-1, keepdim=True).add(1e-6).sqrt()
+        torch.testing.assert_close(got, turned / rms)
+    torch.testing.assert_close(v, attention.value(x).unflatten(-1, (4, 4)).transpose(1, 2))
 
 
 def test_rotary_scores_depend_on_the_distance_alone() -> None:
