@@ -183,7 +183,7 @@ def test_the_gradient_of_a_batch_in_pieces_is_that_of_the_batch(
     norm = sum(float(g.square().sum()) for g in whole.values()) ** 0.5
     assert (norm > 0.5) if clip == 0 else norm == pytest.approx(clip, rel=1e-3)  # the clip binds
     for name, g in gradient(pieces).items():
-        torch.testing.assert_close(g, whole[name], msg=f"{name}: another gradient in {pieces}")
+        torch.testing.assert_close(g, whole[name], msg=f"{name} in {pieces} pieces")
 
 
 @pytest.mark.parametrize("key", ["train_loss", "grad_norm"])
