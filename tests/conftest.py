@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from hypothesis import settings
 import gpt.paths
 from gpt.config import Config
 from gpt.data.corpus import Corpus, load_corpus
+from gpt.paths import PROJECT
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
@@ -25,6 +27,23 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 # a job in the background, or under nohup, ignores these, and so does all that a test starts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+ROOMS = ("attention_", "explorer_")  # in the names of their suites
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the suites in the order of the map of gpt/: what is broken fails first in its own."""
+    map_of_gpt = (PROJECT / "gpt" / "README.md").read_text("utf-8")
+    modules = re.findall(r"^\|[^|]*\| `(\w+)\.py` \|", map_of_gpt, re.MULTILINE)
+
+    def place(item: pytest.Item) -> int:
+        module = item.path.stem.removeprefix("test_")
+        for room in ROOMS:
+            module = module.removeprefix(room)
+        return modules.index(module) if module in modules else len(modules)
+
+    items.sort(key=place)
+
 
 VERSE = "ROMEO:\nBut soft, what light through yonder window breaks?\n\nJULIET:\nAy me!\n\n"
 

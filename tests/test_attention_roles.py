@@ -1,6 +1,7 @@
 """Weights made by hand, for which the right answer is obvious."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from gpt.attention.roles import (
     MEASURES,
     Measure,
     head_roles,
+    key_sets,
     measure,
     repeated_strings,
     role_in_words,
@@ -43,6 +45,25 @@ def test_a_head_that_does_one_thing(name, key_of):
     assert found[name] == 1
     assert found["entropy"] == 0
     assert measure(looking_at(lambda i: i - 4), LETTERS)[name] < 0.5
+
+
+COUNTS = {  # whether key j counts for query i of a text, j <= i
+    "previous": lambda ids, i, j: j == i - 1,
+    "self": lambda ids, i, j: j == i,
+    "first": lambda ids, i, j: j == 0,
+    "same": lambda ids, i, j: j < i and ids[j] == ids[i],
+    "induction": lambda ids, i, j: 0 < j < i and ids[j - 1] == ids[i],
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_keys_of_a_share_in_every_text_of_three_letters(name):
+    texts = list(product(range(3), repeat=5))
+    got = key_sets(torch.tensor(texts))[name].tolist()
+    for keys, letters in zip(got, texts, strict=True):
+        for i in range(5):
+            expected = [j <= i and COUNTS[name](letters, i, j) for j in range(5)]
+            assert keys[i] == expected, f"{name}: keys of character {i} of {letters}"
 
 
 def test_distance_and_entropy_by_hand():

@@ -5,8 +5,6 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +18,9 @@ from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit, Mistake
 from gpt.model import GPT
 from gpt.optim import make_optimizers, optimizer_state
-from gpt.paths import PROJECT
-from gpt.storage import run_directory
 from gpt.storage.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from gpt.storage.find import find_checkpoint, load_best, load_last
-from gpt.storage.run_directory import checkpoints_of, create_run, known_runs, locked, newest_run
+from gpt.storage.run_directory import checkpoints_of, known_runs, newest_run
 
 Make = Callable[..., Checkpoint]
 ALPHABET = "\n abcé€"
@@ -149,7 +145,7 @@ def kept(run: Path) -> list[int]:
 
 
 def test_the_best_and_the_newest_are_kept(tmp_path: Path, at: Make) -> None:
-    losses = {1: 3.0, 2: 2.0, 3: None, 4: 2.5, 5: 2.6, 6: None}
+    losses = {1: 3.0, 2: 2.0, 3: None, 4: 2.0, 5: 2.6, 6: None}  # of equals the first is best
     expected = {1: [1], 2: [1, 2], 3: [2, 3], 4: [2, 3, 4], 5: [2, 4, 5], 6: [2, 5, 6]}
     for step, loss in losses.items():
         save_checkpoint(tmp_path, at(step, loss))
@@ -239,63 +235,3 @@ def test_what_run_can_mean(at: Make) -> None:
     with pytest.raises(Mistake, match="no run nowhere") as caught:
         find_checkpoint("nowhere", ignore)
     assert caught.value.fix.endswith("x")
-
-
-# --- the run directory -------------------------------------------------------------------------
-
-
-def test_runs_named_in_the_same_second_differ(
-    toy_config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_directory.time, "strftime", lambda _: "2026-01-01-000000")
-    for name in ("toy", "toy-1"):  # a name may end like a count
-        names = [create_run(toy_config, name).name for _ in range(4)]
-        stem = f"2026-01-01-000000-{name}"
-        assert names == [stem, f"{stem}-2", f"{stem}-3", f"{stem}-4"]
-
-
-def test_a_run_is_not_written_over(toy_config: Config, tmp_path: Path) -> None:
-    def at_place(name: str) -> Config:
-        run = toy_config.run.model_copy(update={"dir": str(tmp_path / name)})
-        return toy_config.model_copy(update={"run": run})
-
-    assert create_run(at_place("deep/new"), "x") == tmp_path / "deep" / "new"
-    assert create_run(at_place("deep/new"), "x").is_dir()  # still empty
-    (tmp_path / "file").write_text("mine")
-    (tmp_path / "deep" / "new" / "notes.txt").write_text("mine")
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    for name, code, what in (
-        ("deep/new", Exit.BUSY, "deep/new is not empty"),
-        ("file", Exit.STORAGE, "file is there, but it is no directory"),
-        ("dangling", Exit.STORAGE, "dangling is there, but it is no directory"),
-        ("file/new", Exit.STORAGE, "file: File exists"),
-        ("dangling/new", Exit.STORAGE, "dangling: File exists"),
-    ):
-        with pytest.raises(Mistake, match=what) as caught:
-            create_run(at_place(name), "x")
-        assert caught.value.exit_code == code
-
-
-def test_runs_that_is_a_dangling_link(
-    toy_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    monkeypatch.setattr(paths, "RUNS", tmp_path / "dangling")
-    with pytest.raises(Mistake, match="dangling: File exists"):
-        create_run(toy_config, "x")
-
-
-def test_a_second_writer_is_refused(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from gpt.storage.run_directory import locked\n"
-        "from gpt.command.process import run_command\n"
-        "def main(argv):\n  with locked(Path(argv[0])): return 0\n"
-        "sys.exit(run_command(main))"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    with locked(tmp_path):
-        other = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert other.returncode == Exit.BUSY == 7
-    assert other.stderr.startswith("error: another process")
-    with locked(tmp_path):
-        pass  # it is free again

@@ -1,14 +1,12 @@
 """From bytes to batches: pieces read one by one, mistakes named, nothing of val trained on."""
 
 import hashlib
-import http.server
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ from hypothesis import strategies as st
 
 from gpt import paths
 from gpt.config import Config
-from gpt.data import corpus, named, prepare
+from gpt.data import corpus, prepare
 from gpt.data import text as text_module
 from gpt.data.corpus import Corpus, load_corpus
 from gpt.data.text import read_chunks, text_sha256
@@ -181,6 +179,43 @@ def test_a_change_of_any_byte_of_a_preparation_is_noticed(write: Write) -> None:
             assert not prepare.prepared_survey(folder, made.sha256), (file.name, place)
         file.write_bytes(whole)
     assert prepare.prepared_survey(folder, made.sha256)
+
+
+def test_meta_says_what_the_ids_are(write: Write) -> None:
+    load_corpus(config_of(write("abba" * 9)), ignore)
+    (meta,) = paths.DATA.rglob("meta.json")
+    digest = hashlib.sha256(b"abba" * 9).hexdigest()
+    ids = bytes([0, 1, 1, 0] * 9)
+    assert (meta.parent / "ids.bin").read_bytes() == ids
+    assert meta.parent.name == digest[:16]
+    said = json.loads(meta.read_text())
+    del said["meta_sha256"]  # of the others
+    assert said == {
+        "alphabet": "ab",
+        "characters": 36,
+        "sha256": digest,
+        "ids_sha256": hashlib.sha256(ids).hexdigest(),
+    }
+
+
+def test_what_another_process_prepared_meanwhile_is_not_prepared_again(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes to be there between the first look and the lock."""
+    path = Path(write("hello world " * 5))
+    sha256 = load_corpus(config_of(str(path)), ignore).sha256
+    (folder,) = (found.parent for found in paths.DATA.rglob("ids.bin"))
+    elsewhere = folder.rename(paths.DATA / "elsewhere")
+
+    @contextmanager
+    def lock(place: Path, wait: bool) -> Iterator[None]:
+        elsewhere.rename(folder)
+        yield
+
+    monkeypatch.setattr(prepare.files, "lock", lock)
+    said: list[str] = []
+    prepare.prepare([path], prepare.survey_text([path]), sha256, folder, said.append)
+    assert said == [], "no second look under the lock"
 
 
 @pytest.mark.parametrize("content", [b"wold hello " * 6, b"hello World " * 5, b"hell\xf6" * 9, b""])
@@ -378,104 +413,3 @@ def test_the_shortest_training_text_has_one_row() -> None:
     tokens, targets = counting(10).batch(0, 0, 3, 6)  # 7 characters for training
     assert tokens.tolist() == [[0, 1, 2, 3, 4, 5]] * 3
     assert targets.tolist() == [[1, 2, 3, 4, 5, 6]] * 3
-
-
-# --- the download ------------------------------------------------------------------------------
-
-GOOD = b"First Citizen:\nBefore we proceed any further, hear me speak.\n" * 4
-
-
-class Answers(http.server.BaseHTTPRequestHandler):
-    """A small web: /good, /other, /cut (fewer bytes than it says); no other page."""
-
-    def do_GET(self) -> None:
-        page = {"/good": GOOD, "/other": GOOD[::-1], "/cut": GOOD[:99]}.get(self.path)
-        self.send_response(200 if page else 404)
-        self.send_header("Content-Length", str(len(GOOD) if page else 0))
-        self.end_headers()
-        self.wfile.write(page or b"")
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Address of the small web, whose /good is what tinyshakespeare shall be."""
-    monkeypatch.setitem(named.NAMED, "tinyshakespeare", hashlib.sha256(GOOD).hexdigest())
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-NAMED = Config.model_validate({"model": {"block_size": 4}, "data": {"corpus": "tinyshakespeare"}})
-
-
-def test_a_named_corpus_is_downloaded_once(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", f"{web}/good")
-    said: list[str] = []
-    made = load_corpus(NAMED, said.append)
-    assert made.name == "tinyshakespeare"
-    assert made.tokenizer.decode(made.ids) == GOOD.decode()
-    assert said[0] == f"downloading {web}/good"
-    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", f"{web}/nothing")
-    for path in paths.DATA.rglob(".*lock"):
-        path.unlink()
-    assert load_corpus(NAMED, said.append).sha256 == made.sha256
-    assert not [*paths.DATA.rglob(".*lock")], "what is there is read, also where nothing is written"
-    (paths.DATA / "tinyshakespeare.txt").write_text("something else")
-    with pytest.raises(Mistake, match="Not Found"):
-        load_corpus(NAMED, said.append)
-
-
-def test_two_first_starts_fetch_it_once(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", f"{web}/good")
-    said: list[str] = []
-    starts = [threading.Thread(target=load_corpus, args=(NAMED, said.append)) for _ in range(4)]
-    for start in starts:
-        start.start()
-    for start in starts:
-        start.join()
-    assert [line for line in said if "downloading" in line] == [f"downloading {web}/good"]
-
-
-@pytest.mark.parametrize("page", ["nothing", "other", "cut"])
-def test_a_bad_download_is_refused(web: str, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
-    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", f"{web}/{page}")
-    mistake = refused(NAMED)
-    expected = "this is not tinyshakespeare" if page == "other" else f"cannot download {web}/{page}"
-    assert expected in mistake.what
-    assert "--from FILE" in mistake.fix or "--data.text FILE" in mistake.fix
-
-
-def test_no_network_is_a_mistake_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", "http://127.0.0.1:9/")  # discard: no answer
-    assert "--from FILE" in refused(NAMED).fix
-
-
-def test_only_the_named_text_is_kept_under_its_name() -> None:
-    with pytest.raises(Mistake, match="this is not tinyshakespeare: 4 bytes with SHA-256"):
-        named.keep_named_text("tinyshakespeare", b"text")
-    assert not paths.DATA.exists()
-
-
-def test_meta_says_what_the_ids_are(write: Write) -> None:
-    load_corpus(config_of(write("abba" * 9)), ignore)
-    (meta,) = paths.DATA.rglob("meta.json")
-    digest = hashlib.sha256(b"abba" * 9).hexdigest()
-    ids = bytes([0, 1, 1, 0] * 9)
-    assert (meta.parent / "ids.bin").read_bytes() == ids
-    assert meta.parent.name == digest[:16]
-    said = json.loads(meta.read_text())
-    del said["meta_sha256"]  # of the others
-    assert said == {
-        "alphabet": "ab",
-        "characters": 36,
-        "sha256": digest,
-        "ids_sha256": hashlib.sha256(ids).hexdigest(),
-    }

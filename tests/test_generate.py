@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt.config import ModelConfig
-from gpt.generation.generate import generate, sample_next
+from gpt.generation.generate import _chances, generate, sample_next
 from gpt.model import GPT
 
 V = 7
@@ -66,6 +66,13 @@ def test_top_k_and_top_p_are_the_brute_force_ones(
     expected = [probs[i] / total if i in kept else 0.0 for i in range(len(probs))]
     got = shares(logits, top_k=top_k, top_p=top_p)
     np.testing.assert_allclose(got, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("n", range(2, 10))
+def test_of_n_equals_a_top_p_of_j_nths_keeps_j(n: int) -> None:
+    for j in range(1, n + 1):
+        kept = np.count_nonzero(shares([0.5] * n, top_p=j / n))
+        assert kept == j, f"top_p {j}/{n} keeps {kept} characters"
 
 
 @settings(max_examples=50)
@@ -121,6 +128,30 @@ def test_the_right_answer_is_written(block_size: int) -> None:
     model.token_embedding.weight.data = 100 * torch.eye(V).roll(1, dims=1)
     got = written(model, [2, 3], 9, num_samples=2)
     assert got == [[4, 5, 6, 0, 1, 2, 3, 4, 5]] * 2
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_the_chances_of_a_sample_are_those_of_its_seed_and_number(seed: int) -> None:
+    got = np.stack(list(islice(_chances(seed, 3), 600)), axis=1)  # more than is drawn ahead
+    for i, row in enumerate(got):
+        expected = np.random.Generator(np.random.Philox(key=[seed, i])).random(600)
+        np.testing.assert_array_equal(row, expected, f"sample {i} of seed {seed}")
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_generate_samples_by_the_chances_of_its_seed(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    seen: list[list[float]] = []
+
+    def noted(logits: Any, chance: npt.NDArray[np.float64], *how: Any) -> Any:
+        seen.append(chance.tolist())
+        return sample_next(logits, chance, *how)
+
+    monkeypatch.setattr("gpt.generation.generate.sample_next", noted)
+    written(made(), [1], 5, num_samples=2, seed=seed)
+    expected = [chance.tolist() for chance in islice(_chances(seed, 2), 5)]
+    assert seen == expected, "not the chances of this seed"
 
 
 KINDS = {

@@ -145,6 +145,25 @@ def test_modern_heads_are_their_own_q_k_v_attended() -> None:
     torch.testing.assert_close(attention(x), attention.projection(out.transpose(1, 2).flatten(2)))
 
 
+def turned_by_hand(x: Tensor) -> Tensor:
+    """RoFormer in complex numbers: dimension i and i + D/2 are one number, multiplied by e^-i t f
+    (the sign is a convention: all that counts is the difference of two positions)."""
+    T, D = x.shape[-2:]
+    frequency = torch.tensor([10000.0 ** (-2 * i / D) for i in range(D // 2)])
+    angle = torch.outer(torch.arange(T).float(), frequency)
+    turned = torch.complex(x[..., : D // 2], x[..., D // 2 :]) * torch.polar(
+        torch.ones_like(angle), -angle
+    )
+    return torch.cat([turned.real, turned.imag], dim=-1)
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_rotary_turns_each_pair_by_position_times_frequency(start: int) -> None:
+    x = torch.randn(2, 4, 8, 4, generator=torch.Generator().manual_seed(0))
+    got = Rotary(sized(positions="rotary"))(x[..., start:, :], start)
+    torch.testing.assert_close(got, turned_by_hand(x)[..., start:, :])
+
+
 def test_queries_and_keys_of_the_modern_variant() -> None:
     """q = rms(turn(W x)), k likewise, v = W x: nothing turned twice, nothing left out."""
     attention = MultiHeadAttention(sized(**MODERN))
@@ -156,18 +175,6 @@ def test_queries_and_keys_of_the_modern_variant() -> None:
         rms = turned.square().mean(-1, keepdim=True).add(1e-6).sqrt()
         torch.testing.assert_close(got, turned / rms)
     torch.testing.assert_close(v, attention.value(x).unflatten(-1, (4, 4)).transpose(1, 2))
-
-
-def turned_by_hand(x: Tensor) -> Tensor:
-    """RoFormer in complex numbers: dimension i and i + D/2 are one number, multiplied by e^-i t f
-    (the sign is a convention: all that counts is the difference of two positions)."""
-    T, D = x.shape[-2:]
-    frequency = torch.tensor([10000.0 ** (-2 * i / D) for i in range(D // 2)])
-    angle = torch.outer(torch.arange(T).float(), frequency)
-    turned = torch.complex(x[..., : D // 2], x[..., D // 2 :]) * torch.polar(
-        torch.ones_like(angle), -angle
-    )
-    return torch.cat([turned.real, turned.imag], dim=-1)
 
 
 def test_rotary_scores_depend_on_the_distance_alone() -> None:
@@ -411,6 +418,15 @@ def test_dropout_leaves_the_expectation(part: str) -> None:
     out = module.train()(x)
     assert float((out == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
     torch.testing.assert_close(out.mean(0), module.eval()(x[:1])[0], atol=0.03, rtol=0.03)
+
+
+def test_dropout_is_on_the_weights_of_the_attention_and_on_what_it_writes() -> None:
+    """One character has one weight: where it is dropped, nothing is left of the head."""
+    torch.manual_seed(0)
+    attention = GPT(sized(dropout=0.25, residual=False), V).blocks[0].attention  # no projection
+    out = attention.train()(torch.randn(20_000, 1, 16))
+    off = float((out == 0).float().mean())
+    assert off == pytest.approx(1 - 0.75**2, abs=0.02), "not dropped twice with 0.25"
 
 
 # --- against Hugging Face transformers ---------------------------------------------------------

@@ -105,19 +105,22 @@ def with_gradients(model: GPT, seed: int = 1) -> GPT:
     return model
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_decay_is_for_matrices_alone(optimizer: Any) -> None:
+def test_decay_is_for_matrices_alone_and_by_the_current_rate(optimizer: Any, share: float) -> None:
     model = made()
     config = TrainConfig(optimizer=optimizer, weight_decay=0.5)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    for part in make_optimizers(model, config):
+    parts = make_optimizers(model, config)
+    set_lr(parts, share)
+    for part in parts:
         part.step()
     for name, p in model.named_parameters():
         inside = optimizer == "muon" and name.startswith("blocks.") and p.ndim == 2
         rate = config.muon_learning_rate if inside else config.learning_rate
-        kept = 1 - rate * 0.5 if p.ndim == 2 else 1.0
+        kept = 1 - rate * share * 0.5 if p.ndim == 2 else 1.0
         torch.testing.assert_close(p.detach(), before[name] * kept, msg=f"{name}: not x {kept}")
 
 
@@ -130,6 +133,22 @@ def test_each_weight_has_one_optimizer(optimizer: Any) -> None:
     turned = {id(p) for part in parts if isinstance(part, Muon) for p in part.parameters}
     blocks = {id(p) for p in model.blocks.parameters() if p.ndim == 2}
     assert turned == (blocks if optimizer == "muon" else set())
+
+
+@pytest.mark.parametrize(("bf16", "precision"), [(False, torch.float32), (True, torch.bfloat16)])
+def test_muon_orthogonalises_in_the_precision_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, precision: torch.dtype
+) -> None:
+    seen: list[torch.dtype] = []
+
+    def noted(matrices: Tensor) -> Tensor:
+        seen.append(matrices.dtype)
+        return orthogonalise(matrices)
+
+    monkeypatch.setattr("gpt.optim.orthogonalise", noted)
+    for part in make_optimizers(with_gradients(made()), TrainConfig(optimizer="muon"), bf16):
+        part.step()
+    assert set(seen) == {precision}
 
 
 def test_muon_without_a_matrix_is_adamw() -> None:

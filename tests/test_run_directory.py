@@ -1,0 +1,130 @@
+"""A run directory: made, locked, tidied; its checkpoints by step and by loss."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpt import paths
+from gpt.config import Config
+from gpt.errors import Exit, Mistake
+from gpt.paths import PROJECT
+from gpt.storage import run_directory
+from gpt.storage.manifest import checkpoint_name, with_manifest
+from gpt.storage.run_directory import (
+    checkpoints_by_loss,
+    checkpoints_of,
+    create_run,
+    locked,
+    set_aside,
+    tidy,
+)
+
+# --- made and locked ---------------------------------------------------------------------------
+
+
+def test_runs_named_in_the_same_second_differ(
+    toy_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_directory.time, "strftime", lambda _: "2026-01-01-000000")
+    for name in ("toy", "toy-1"):  # a name may end like a count
+        names = [create_run(toy_config, name).name for _ in range(4)]
+        stem = f"2026-01-01-000000-{name}"
+        assert names == [stem, f"{stem}-2", f"{stem}-3", f"{stem}-4"]
+
+
+def test_a_run_is_not_written_over(toy_config: Config, tmp_path: Path) -> None:
+    def at_place(name: str) -> Config:
+        run = toy_config.run.model_copy(update={"dir": str(tmp_path / name)})
+        return toy_config.model_copy(update={"run": run})
+
+    assert create_run(at_place("deep/new"), "x") == tmp_path / "deep" / "new"
+    assert create_run(at_place("deep/new"), "x").is_dir()  # still empty
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "deep" / "new" / "notes.txt").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name, code, what in (
+        ("deep/new", Exit.BUSY, "deep/new is not empty"),
+        ("file", Exit.STORAGE, "file is there, but it is no directory"),
+        ("dangling", Exit.STORAGE, "dangling is there, but it is no directory"),
+        ("file/new", Exit.STORAGE, "file: File exists"),
+        ("dangling/new", Exit.STORAGE, "dangling: File exists"),
+    ):
+        with pytest.raises(Mistake, match=what) as caught:
+            create_run(at_place(name), "x")
+        assert caught.value.exit_code == code
+
+
+def test_runs_that_is_a_dangling_link(
+    toy_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "dangling")
+    with pytest.raises(Mistake, match="dangling: File exists"):
+        create_run(toy_config, "x")
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from gpt.storage.run_directory import locked\n"
+        "from gpt.command.process import run_command\n"
+        "def main(argv):\n  with locked(Path(argv[0])): return 0\n"
+        "sys.exit(run_command(main))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with locked(tmp_path):
+        other = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert other.returncode == Exit.BUSY == 7
+    assert other.stderr.startswith("error: another process")
+    with locked(tmp_path):
+        pass  # it is free again
+
+
+# --- its checkpoints ---------------------------------------------------------------------------
+
+
+def save(run: Path, step: int, val_loss: float | None = None, note: str = "") -> Path:
+    """A checkpoint with nothing in it but its manifest and a note."""
+    path = run / "checkpoints" / checkpoint_name(step)
+    path.mkdir(parents=True)
+    for name, data in with_manifest({"note": note.encode()}, step, val_loss).items():
+        (path / name).write_bytes(data)
+    return path
+
+
+def steps(paths: list[Path]) -> list[int]:
+    return [int(path.name[5:]) for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("losses", "best_first"),
+    [
+        ((2.0, 2.0, 3.0, 2.0, None), [1, 2, 4, 3]),
+        ((3.0, 2.0, None, 2.0, 2.0), [2, 4, 5, 1]),
+        ((None, 3.0, 2.0, 3.0, 2.0), [3, 5, 2, 4]),
+    ],
+)
+def test_of_equal_losses_the_first_is_the_best(
+    tmp_path: Path, losses: tuple[float | None, ...], best_first: list[int]
+) -> None:
+    for step, loss in enumerate(losses, 1):
+        save(tmp_path, step, loss)
+    assert steps(checkpoints_by_loss(tmp_path)) == best_first
+    tidy(tmp_path, keep=1)
+    assert (tmp_path / "best").read_text() == f"step-00000{best_first[0]}\n"
+    assert (tmp_path / "last").read_text() == "step-000005\n"
+    assert steps(checkpoints_of(tmp_path)) == [best_first[0], 5]
+
+
+def test_what_is_set_aside_takes_the_place_of_what_was_before(tmp_path: Path) -> None:
+    """The same step may be damaged twice."""
+    save(tmp_path, 1)
+    for note in ("damaged once", "damaged again"):
+        for step in (2, 3):
+            save(tmp_path, step, note=note)
+        set_aside(tmp_path, 1)
+        assert steps(checkpoints_of(tmp_path)) == [1]
+        for step in (2, 3):
+            aside = tmp_path / "checkpoints" / f"damaged-step-00000{step}"
+            assert (aside / "note").read_text() == note
