@@ -141,7 +141,8 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
     loss = f"{best:.4f} nats = {bits(best):.4f} bits per character" if best else "not measured"
     say(f"best val loss {loss} (step {progress.best_step}), run {place}; go on with:")
     say(f"  python sample.py --run {place}")
-    say(f"  tensorboard --logdir {shown(run.parent)}")
+    if config.log.tensorboard:
+        say(f"  tensorboard --logdir {shown(run.parent)}")
     return Exit.DONE
 
 
