@@ -7,8 +7,11 @@ called through `os` and `shutil` alone, which tests replace.
 import errno
 import fcntl
 import os
+import platform
+import re
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -180,17 +183,44 @@ def lock(path: Path, wait: bool) -> Iterator[None]:
     """Hold the lock file `path` inside; the system releases it when the process dies.
 
     Raises:
-        Mistake: with exit code 7 if another process holds it and `wait` is false.
+        Mistake: with exit code 7, naming the holder, if another process holds it and `wait` is
+            false.
     """
     with storage_errors(path):
         make_directory(path.parent)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        # in a foreign run it may be a link
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            fix = "wait for it to end, or give another directory"
-            raise Mistake(Exit.BUSY, f"another process works in {path.parent}", fix) from None
+            what = f"another process{_holder(descriptor)} works in {path.parent}"
+            fix = "wait for it to end or stop it"
+            raise Mistake(Exit.BUSY, what, fix) from None
+        _name_holder(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+HOLDER = "pid {} on {} since {}"  # what a held lock file says
+
+
+def _name_holder(descriptor: int) -> None:
+    """Write into a lock file who holds it: a help for people, so no failure of it matters."""
+    with suppress(OSError):
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:  # not another name's content
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, HOLDER.format(os.getpid(), platform.node(), now).encode(), 0)
+
+
+def _holder(descriptor: int) -> str:
+    """` (pid ... on ... since ...)` as a lock file says; empty if it says anything else."""
+    try:
+        said = os.pread(descriptor, 200, 0).decode()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    form = HOLDER.format(r"\d{1,10}", r"[\w.-]{1,100}", r"[\d-]{10} [\d:]{8}")
+    return f" ({said})" if re.fullmatch(form, said) else ""

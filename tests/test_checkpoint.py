@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -216,7 +217,16 @@ def test_the_newest_run_is_that_with_the_youngest_checkpoint(at: Make) -> None:
     (paths.RUNS / "a file").write_text("")
     assert newest_run().name == "a"
     assert find_checkpoint(None, ignore).progress.step == 1
-    assert known_runs().endswith("a, b")
+    assert known_runs().endswith("the newest first: a, b")
+
+
+def test_a_run_that_is_not_there_is_answered_with_the_five_newest(at: Make) -> None:
+    for age, name in enumerate("fcaebd"):
+        save_checkpoint(paths.RUNS / name, at(1))
+        os.utime(paths.RUNS / name / "checkpoints", (10**9 - age, 10**9 - age))
+    with pytest.raises(Mistake, match="no run nope") as caught:
+        find_checkpoint("nope", ignore)
+    assert caught.value.fix.endswith(": f, c, a, e, b")
 
 
 def test_a_run_that_has_just_begun_is_not_the_newest_to_write_with(at: Make) -> None:

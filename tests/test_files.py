@@ -1,5 +1,10 @@
 """A file is not there, or whole. (What a full disk or a kill does to it is tried elsewhere.)"""
 
+import fcntl
+import os
+import platform
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,3 +80,65 @@ def test_the_systems_errors_are_the_contracts(tmp_path: Path) -> None:
             write()
         assert caught.value.exit_code == Exit.STORAGE
         assert caught.value.fix
+
+
+# --- locks -------------------------------------------------------------------------------------
+
+
+def refused(path: Path) -> Mistake:
+    """The mistake of a lock file that another descriptor, like another process, holds."""
+    with pytest.raises(Mistake) as caught, files.lock(path, wait=False):
+        pass
+    assert caught.value.exit_code == Exit.BUSY
+    return caught.value
+
+
+def test_who_holds_a_lock_is_named(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    path.write_text("pid 1 on a-machine-that-held-it-before since " + "9" * 99)
+    with files.lock(path, wait=False):
+        mistake = refused(path)
+    who = rf"pid {os.getpid()} on {re.escape(platform.node())} since \d{{4}}-\d\d-\d\d [\d:]{{8}}"
+    assert re.fullmatch(rf"another process \({who}\) works in {tmp_path}", mistake.what)
+    assert mistake.fix == "wait for it to end or stop it"
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Path]:
+    """A lock file that is held, and says nothing."""
+    with (tmp_path / ".lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield tmp_path / ".lock"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe", b"pid 7", b"pid 7 on x since yesterday", b"0" * 10**6, b"pid 7\n" * 99],
+)
+def test_a_lock_file_that_says_anything_else_is_not_quoted(held: Path, content: bytes) -> None:
+    held.write_bytes(content)
+    assert refused(held).what == f"another process works in {held.parent}"
+
+
+def test_a_lock_file_never_writes_into_another_file(tmp_path: Path) -> None:
+    """In a stranger's run it may be a link to any file of yours."""
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / "link").symlink_to("mine")
+    os.link(tmp_path / "mine", tmp_path / "name")
+    with pytest.raises(Mistake) as caught, files.lock(tmp_path / "link", wait=False):
+        pass
+    assert caught.value.exit_code == Exit.STORAGE
+    with files.lock(tmp_path / "name", wait=False):
+        pass
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
+def test_a_lock_is_held_where_its_holder_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with files.lock(tmp_path / ".lock", wait=False):
+        assert refused(tmp_path / ".lock").what == f"another process works in {tmp_path}"

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt.command.config_file import load_config
+from gpt.command.config_file import load_config, overridden
 from gpt.config import Config
 from gpt.data.corpus import Corpus
 from gpt.data.tokenizer import CharTokenizer
 from gpt.paths import CONFIGS
-from gpt.training.run import _warn_of_long_evaluations
+from gpt.training.run import _warn_of_long_evaluations, train_new
 
 
 def text_of(length: int, val_fraction: float) -> Corpus:
@@ -63,3 +63,12 @@ def test_long_evaluations_are_foreseen_and_the_fix_is_one(
             assert len(fewer.val_ids) > 50_000
             _warn_of_long_evaluations(config, fewer)
             assert not said
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_tensorboard_is_advised_where_the_run_writes_for_it(
+    toy_config: Config, tmp_path: Path, on: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {"run.dir": str(tmp_path / "run"), "log.tensorboard": on, "train.max_steps": 0}
+    train_new(overridden(toy_config, keys), "toy")
+    assert ("tensorboard --logdir" in capsys.readouterr().err) == on

@@ -131,23 +131,25 @@ def newest_run() -> Path:
     Raises:
         Mistake: with exit code 4 if there is none.
     """
-    runs = [path for path in paths.RUNS.glob("*") if checkpoints_of(path)]
+    runs = _newest_first()
     if not runs:
         fix = "train one first: python train.py --config tiny.yaml"
         raise Mistake(Exit.CHECKPOINT, f"no run with a checkpoint in {paths.RUNS}", fix)
-
-    def recency(run: Path) -> tuple[bool, float]:
-        return step_of(checkpoints_of(run)[-1]) > 0, (run / "checkpoints").stat().st_mtime
-
-    return max(runs, key=recency)
+    return max(runs, key=lambda run: step_of(checkpoints_of(run)[-1]) > 0)  # the first such
 
 
 def known_runs() -> str:
-    """The fix for a missing run: the names of existing ones."""
-    names = sorted(path.name for path in paths.RUNS.glob("*") if checkpoints_of(path))
+    """The fix for a missing run: the newest of the existing ones."""
+    names = [path.name for path in _newest_first()]
     if not names:
         return "python train.py --config tiny.yaml trains one"
-    return f"there are, in {paths.RUNS}: {', '.join(names[-5:])}"
+    return f"there are, in {paths.RUNS}, the newest first: {', '.join(names[:5])}"
+
+
+def _newest_first() -> list[Path]:
+    """The runs in runs/ that have a checkpoint, by the time of their last one."""
+    runs = [path for path in paths.RUNS.glob("*") if checkpoints_of(path)]
+    return sorted(runs, key=lambda run: (run / "checkpoints").stat().st_mtime, reverse=True)
 
 
 def shown(path: Path) -> str:

@@ -145,7 +145,8 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
         loss = f"{best:.4f} nats = {bits(best):.4f} bits per character (step {progress.best_step})"
     say(f"best val loss {loss}, run {place}; go on with:")
     say(f"  python sample.py --run {place}")
-    say(f"  tensorboard --logdir {shown(run.parent)}")
+    if config.log.tensorboard:
+        say(f"  tensorboard --logdir {shown(run.parent)}")
     return Exit.DONE
 
 
