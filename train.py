@@ -65,7 +65,9 @@ def _require_same_model(overrides: dict[str, object]) -> None:
 
 def _resume(run: str, overrides: dict[str, object], exact: bool) -> int:
     fixed = [
-        key for key in overrides if key.startswith(("model.", "data.", "run.", "train.optimizer"))
+        key
+        for key in overrides
+        if key.startswith(("model.", "data.", "run.", "train.optimizer")) and key != "data.text"
     ]
     if fixed:
         what = f"--{fixed[0]} cannot be changed when a run goes on"

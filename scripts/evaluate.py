@@ -14,18 +14,20 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "run", nargs="?", type=not_empty, help="a run or a checkpoint [the newest run's best]"
     )
+    moved = "the run's text, where it was moved"
+    parser.add_argument("--data.text", dest="text", metavar="X", nargs="+", help=moved)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_all(argv)
 
     # imports of torch, which --help does not need
-    from gpt.data.corpus import load_corpus
+    from gpt.command.config_file import overridden
     from gpt.evaluate import bits, exact_loss
     from gpt.storage.find import find_checkpoint
-    from gpt.training.run import require_same_alphabet
+    from gpt.training.identity import corpus_of
 
     checkpoint = find_checkpoint(args.run, say)
-    corpus = load_corpus(checkpoint.config, say)
-    require_same_alphabet(checkpoint, corpus)
+    config = overridden(checkpoint.config, {"data.text": args.text} if args.text else {})
+    corpus = corpus_of(checkpoint, config, say)
     loss = exact_loss(checkpoint.make_model(), corpus.val_ids)
     if args.json:
         result = {

@@ -1,7 +1,8 @@
-"""What a run says before it begins."""
+"""What a run says before it begins and when it has ended."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from gpt.command.config_file import load_config, overridden
 from gpt.config import Config
 from gpt.data.corpus import Corpus
 from gpt.data.tokenizer import CharTokenizer
+from gpt.errors import Exit
 from gpt.paths import CONFIGS
-from gpt.training.run import _warn_of_long_evaluations, train_new
+from gpt.training.run import _warn_of_long_evaluations, resume, train_new
 
 
 def text_of(length: int, val_fraction: float) -> Corpus:
@@ -72,3 +74,37 @@ def test_tensorboard_is_advised_where_the_run_writes_for_it(
     keys = {"run.dir": str(tmp_path / "run"), "log.tensorboard": on, "train.max_steps": 0}
     train_new(overridden(toy_config, keys), "toy")
     assert ("tensorboard --logdir" in capsys.readouterr().err) == on
+
+
+@pytest.mark.parametrize(
+    ("keys", "step", "way_on"),
+    [
+        ({}, 6, "raise --train.max_steps"),
+        ({"train.target_val_loss": 9.0}, 3, "lower --train.target_val_loss"),
+        ({"train.patience": 1, "train.learning_rate": 1e-30}, 6, "raise --train.patience"),
+    ],
+)
+def test_a_run_that_has_finished_says_so_and_how_it_can_go_on(
+    toy_config: Config,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    keys: dict[str, Any],
+    step: int,
+    way_on: str,
+) -> None:
+    longer = {"train.max_steps": 30} if "train.patience" in keys else {}
+    keys = {"run.dir": str(tmp_path / "run"), **keys, **longer}
+    train_new(overridden(toy_config, keys), "toy")
+    before = tree(tmp_path / "run")
+    assert "finished at" not in capsys.readouterr().err
+    assert resume(tmp_path / "run", lambda config: config) == Exit.DONE
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == f"finished at step {step}; {way_on} to go on"
+    assert not [line for line in lines if "sample.py" in line or "best val loss" in line]
+    assert tree(tmp_path / "run").items() >= before.items()
+
+
+def tree(run: Path) -> dict[Path, bytes]:
+    """Every file of a run but its lock."""
+    found = (path for path in run.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: path.read_bytes() for path in found}

@@ -98,7 +98,7 @@ def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
         Mistake: with exit code 3 if the text is missing, cannot be read or is unfit to train on.
     """
     data = config.data
-    texts = _own_texts(data.text) if data.text else [named_text(data.corpus, say)]
+    texts = own_texts(data.text) if data.text else [named_text(data.corpus, say)]
     name = ", ".join(path.name for path in texts) if data.text else data.corpus
     sha256 = text_sha256(texts)
     folder = paths.DATA / "prepared" / sha256[:16]
@@ -112,13 +112,18 @@ def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
     return Corpus(name, tokenizer, ids, sha256, data.val_fraction)
 
 
-def _own_texts(given: str | list[str]) -> list[Path]:
+def own_texts(given: str | list[str], fix: str = "give the path of a text file") -> list[Path]:
+    """The user's text files.
+
+    Raises:
+        Mistake: with exit code 3 and `fix` if one is not there.
+    """
     names = [given] if isinstance(given, str) else given
     texts = [Path(name).expanduser() for name in names]
     for path in texts:
         if not path.is_file():
             kind = "is a directory" if path.is_dir() else "is not there"
-            raise Mistake(Exit.CORPUS, f"data.text: {path} {kind}", "give the path of a text file")
+            raise Mistake(Exit.CORPUS, f"data.text: {path} {kind}", fix)
     return texts
 
 

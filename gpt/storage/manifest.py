@@ -91,6 +91,15 @@ def val_loss_of(path: Path) -> float:
     return loss if isinstance(loss, float) and math.isfinite(loss) else math.inf
 
 
+def corpus_sha256_of(path: Path) -> str | None:
+    """SHA-256 of the text that the checkpoint at `path` was trained on; None where none is said."""
+    try:
+        sha256 = json.loads(_read(path / "training.json", MOST_BYTES))["identity"]["corpus"]
+    except (OSError, *FOREIGN):
+        return None
+    return sha256 if isinstance(sha256, str) else None
+
+
 # Raised by Python's readers when the content is not what this project writes.
 FOREIGN = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 

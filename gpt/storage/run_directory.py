@@ -15,7 +15,7 @@ from pathlib import Path
 from gpt import files, paths
 from gpt.config import Config
 from gpt.errors import Exit, Mistake
-from gpt.storage.manifest import is_checkpoint_name, step_of, val_loss_of
+from gpt.storage.manifest import corpus_sha256_of, is_checkpoint_name, step_of, val_loss_of
 
 
 def create_run(config: Config, name: str) -> Path:
@@ -89,12 +89,17 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 
 def checkpoints_by_loss(run: Path) -> list[Path]:
-    """The checkpoints whose validation loss was measured, the best first."""
+    """The checkpoints whose validation loss was measured, the best first.
+
+    Where the text changed, a loss on the old one does not compete with those on the new one.
+    """
     return _by_loss(checkpoints_of(run))
 
 
 def _by_loss(checkpoints: list[Path]) -> list[Path]:
-    losses = {path: val_loss_of(path) for path in checkpoints}
+    corpora = {path: corpus_sha256_of(path) for path in checkpoints}
+    latest = next((corpus for corpus in reversed(corpora.values()) if corpus), None)
+    losses = {path: val_loss_of(path) for path in corpora if corpora[path] in (None, latest)}
     return sorted((path for path in losses if losses[path] < math.inf), key=losses.__getitem__)
 
 

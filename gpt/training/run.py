@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -10,10 +9,10 @@ from gpt import files
 from gpt.command.config_file import to_yaml
 from gpt.config import Config
 from gpt.data.corpus import Corpus, load_corpus
-from gpt.device import device_name, find_device, uses_bf16
+from gpt.device import find_device, uses_bf16
 from gpt.errors import Exit, Mistake, say
 from gpt.evaluate import bits
-from gpt.storage.checkpoint import Checkpoint, save_checkpoint
+from gpt.storage.checkpoint import Checkpoint, Progress, save_checkpoint
 from gpt.storage.find import load_last
 from gpt.storage.run_directory import (
     checkpoints_of,
@@ -26,6 +25,13 @@ from gpt.storage.run_directory import (
     tidy,
 )
 from gpt.training.fine_tune import fine_tuned, fresh, with_model_of
+from gpt.training.identity import (
+    compare,
+    corpus_of,
+    forget_best_of_other_text,
+    identity,
+    risen_rate,
+)
 from gpt.training.memory import require_memory
 from gpt.training.monitor import Monitor
 from gpt.training.trainer import Trainer
@@ -69,8 +75,8 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
 
     Raises:
         Mistake: with exit code 4 if there is no whole checkpoint, the run holds a link, or `exact`
-            cannot be kept; 3 if the corpus changed its alphabet; 7 if another process holds it;
-            else as `train_new`.
+            cannot be kept; 3 if the text is not there, is named anew and another one, or changed
+            its alphabet; 7 if another process holds the run; else as `train_new`.
     """
     if not checkpoints_of(run):
         begun = (run / ".lock").exists()
@@ -80,9 +86,15 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
     require_no_links(run)
     with locked(run):
         start = load_last(run, say)
-        config = change(start.config)
-        corpus = _make_ready(config)
-        _compare(start, config, corpus, exact)
+        config = _with_absolute_texts(change(start.config))
+        corpus = _make_ready(config, start)
+        remarks = [
+            compare(start, config, corpus, exact),
+            forget_best_of_other_text(start, corpus),
+            risen_rate(start, config),
+        ]
+        for line in filter(None, remarks):
+            say(line)
         start.progress.identity = identity(config, corpus)
         set_aside(run, start.progress.step)
         tidy(run, config.log.keep)  # the kill may have come before it
@@ -100,11 +112,11 @@ def _with_absolute_texts(config: Config) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update={"text": text})})
 
 
-def _make_ready(config: Config) -> Corpus:
-    """Set threads, check memory, load the corpus."""
+def _make_ready(config: Config, start: Checkpoint | None = None) -> Corpus:
+    """Set threads, check memory, load the corpus: that of the run if it goes on from `start`."""
     torch.set_num_threads(config.train.threads or torch.get_num_threads())
     require_memory(config, vocab_size=1)  # an absurd size is refused before anything is written
-    corpus = load_corpus(config, say)
+    corpus = corpus_of(start, config, say) if start else load_corpus(config, say)
     require_memory(config, len(corpus.tokenizer))
     return corpus
 
@@ -139,6 +151,9 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
     if trainer.stop_signal:
         say(f"stopped after step {progress.step}; go on with: python train.py --resume {place}")
         return 128 + trainer.stop_signal
+    if progress.step == step > 0:
+        say(f"finished at step {step}; {_way_on(config, progress)} to go on")
+        return Exit.DONE
     best = progress.best_val_loss
     loss = "not measured"
     if best is not None:
@@ -150,47 +165,10 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
     return Exit.DONE
 
 
-def identity(config: Config, corpus: Corpus) -> dict[str, str | int | bool]:
-    """What a run's bytes depend on, beside its config."""
-    return {
-        "corpus": corpus.sha256,
-        "torch": torch.__version__,
-        "device": device_name(find_device(config.train.device)),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "bf16": uses_bf16(config),
-        "processes": 1,
-    }
-
-
-def require_same_alphabet(checkpoint: Checkpoint, corpus: Corpus) -> None:
-    """Refuse a corpus whose characters are not those of the checkpoint.
-
-    Raises:
-        Mistake: with exit code 3.
-    """
-    if corpus.tokenizer.alphabet != checkpoint.tokenizer.alphabet:
-        what = f"{corpus.name} has another alphabet than the run was trained on"
-        raise Mistake(Exit.CORPUS, what, "restore the text, or start a new run with --init-from")
-
-
-def _compare(start: Checkpoint, config: Config, corpus: Corpus, exact: bool) -> None:
-    """Say what differs from the session before, or refuse it.
-
-    Raises:
-        Mistake: with exit code 3 if the alphabet is another one; 4 if `exact` and anything differs.
-    """
-    require_same_alphabet(start, corpus)
-    before: dict[str, Any] = dict(start.progress.identity)
-    now: dict[str, Any] = dict(identity(config, corpus))
-    if exact:  # the user's own changes need no warning, but they make another run of it
-        before |= {f"train.{key}": x for key, x in start.config.train.model_dump().items()}
-        now |= {f"train.{key}": x for key, x in config.train.model_dump().items()}
-    differences = [
-        f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]
-    ]
-    if differences and exact:
-        what = f"an exact resume is not possible: {'; '.join(differences)}"
-        raise Mistake(Exit.CHECKPOINT, what, "restore them, or leave out --exact")
-    if differences:
-        say(f"warning: not bit for bit the undisturbed run: {'; '.join(differences)}")
+def _way_on(config: Config, progress: Progress) -> str:
+    """Which setting ended a run that has finished, and where to move it."""
+    if progress.step >= config.train.max_steps:
+        return "raise --train.max_steps"
+    if 0 < config.train.patience <= progress.waiting:
+        return "raise --train.patience"
+    return "lower --train.target_val_loss"
