@@ -18,6 +18,7 @@ def main(argv: list[str]) -> int:
     from gpt.device import find_device
     from gpt.generation.generate import generate
     from gpt.generation.writer import known_prompt, start_of, write
+    from gpt.memory import require_sampling_memory
     from gpt.storage.find import find_checkpoint
 
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -25,6 +26,7 @@ def main(argv: list[str]) -> int:
     checkpoint = find_checkpoint(args.run, say)
     tokenizer = checkpoint.tokenizer
     prompt = known_prompt(prompt, tokenizer, args.unknown)
+    require_sampling_memory(checkpoint.config.model, len(tokenizer), args.num_samples)
     steps = generate(
         checkpoint.make_model().to(find_device(args.device)),
         tokenizer.encode(start_of(prompt, tokenizer)),
@@ -59,7 +61,8 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         help="what to do with a character that the model does not know [error]")  # fmt: skip
     add("--max-new-chars", metavar="N", type=number(int, 0), default=500, help="[500]")
     add("--stop", metavar="TEXT", help="stop before this text")
-    add("--num-samples", metavar="N", type=number(int, 1), default=1, help="[1]")
+    add("--num-samples", metavar="N", type=number(int, 1, 2**63 - 1), default=1,
+        help="[1]")  # fmt: skip
     add("--seed", metavar="N", type=number(int, 0, 2**63 - 1), default=1337, help="[1337]")
     add("--temperature", metavar="X", type=number(float, 0), default=0.8,
         help="divides the logits: below 1 safer, above 1 more varied, 0 greedy [0.8]")  # fmt: skip
