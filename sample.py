@@ -18,6 +18,7 @@ def main(argv: list[str]) -> int:
     from gpt.device import find_device
     from gpt.generation.generate import generate
     from gpt.generation.writer import known_prompt, start_of, write
+    from gpt.memory import require_sampling_memory
     from gpt.storage.find import find_checkpoint
 
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -25,6 +26,7 @@ def main(argv: list[str]) -> int:
     checkpoint = find_checkpoint(args.run, say)
     tokenizer = checkpoint.tokenizer
     prompt = known_prompt(prompt, tokenizer, args.unknown)
+    require_sampling_memory(checkpoint.config.model, len(tokenizer), args.num_samples)
     steps = generate(
         checkpoint.make_model().to(find_device(args.device)),
         tokenizer.encode(start_of(prompt, tokenizer)),
@@ -61,7 +63,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     add("--max-new-chars", metavar="N", type=number(int, 0), default=500,
         help="characters to generate for each sample [500]")  # fmt: skip
     add("--stop", metavar="TEXT", help="stop before this text")
-    add("--num-samples", metavar="N", type=number(int, 1), default=1,
+    add("--num-samples", metavar="N", type=number(int, 1, 2**63 - 1), default=1,
         help="how many samples to generate [1]")  # fmt: skip
     add("--seed", metavar="N", type=number(int, 0, 2**63 - 1), default=1337,
         help="seed of the samples [1337]")  # fmt: skip

@@ -404,6 +404,15 @@ def test_several_samples_and_lengths(trained: Path, command: Command) -> None:
     assert text("--prompt", "Ay", "--top-k", "999") == one
 
 
+@pytest.mark.parametrize("number", [10**9, 2**63 - 1, 10**400])
+def test_more_samples_than_memory_holds_are_refused_before_any_is_allocated(
+    trained: Path, command: Command, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr("gpt.generation.generate.Decoder", None)  # not even begun
+    answer = command(sample.main, "--run", "mine", "--num-samples", str(number))
+    assert_contract(answer, 2, "samples")
+
+
 def test_stop_ends_each_sample_by_itself(trained: Path, command: Command) -> None:
     argv = ["--run", "mine", "--prompt", "Ay", "--max-new-chars", "60", "--num-samples", "3"]
     _, free, _ = command(sample.main, *argv, "--temperature", "1")

@@ -24,9 +24,9 @@ from gpt.config import fields
 from gpt.data.corpus import load_corpus
 from gpt.errors import Exit, Mistake
 from gpt.generation.generate import generate
+from gpt.memory import require_memory
 from gpt.optim import load_optimizer_state, make_optimizers
 from gpt.storage.checkpoint import load_checkpoint
-from gpt.training.memory import require_memory
 
 FEW, MANY = 200, 2000
 

@@ -1,5 +1,6 @@
 """A run directory: made, locked, tidied; its checkpoints by step and by loss."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     with locked(tmp_path):
         other = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert other.returncode == Exit.BUSY == 7
-    assert other.stderr.startswith("error: another process")
+    assert other.stderr.startswith(f"error: another process (pid {os.getpid()} on ")
     with locked(tmp_path):
         pass  # it is free again
 

@@ -83,7 +83,7 @@ def forget_best_of_other_text(start: Checkpoint, corpus: Corpus) -> str | None:
     """Forget the best loss if it is another text's; a line that says so, or None."""
     progress = start.progress
     best = progress.best_val_loss
-    if best is None or progress.identity.get("corpus") == corpus.sha256:
+    if best is None or progress.identity.get("corpus") in (None, corpus.sha256):
         return None
     line = (
         f"the best val loss so far, {best:.4f} (step {progress.best_step}), is the old text's: "

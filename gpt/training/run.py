@@ -12,6 +12,7 @@ from gpt.data.corpus import Corpus, load_corpus
 from gpt.device import find_device, uses_bf16
 from gpt.errors import Exit, Mistake, say
 from gpt.evaluate import bits
+from gpt.memory import require_memory
 from gpt.storage.checkpoint import Checkpoint, Progress, save_checkpoint
 from gpt.storage.find import load_last
 from gpt.storage.run_directory import (
@@ -32,7 +33,6 @@ from gpt.training.identity import (
     identity,
     risen_rate,
 )
-from gpt.training.memory import require_memory
 from gpt.training.monitor import Monitor
 from gpt.training.trainer import Trainer
 
