@@ -1,28 +1,16 @@
 """What is written while training: metrics.jsonl and TensorBoard's events, read back."""
 
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
+from logged_runs import rows, trained
 
-from gpt.command.config_file import overridden
 from gpt.config import Config
 from gpt.data.tokenizer import CharTokenizer
 from gpt.storage.run_directory import checkpoints_of
 from gpt.training.monitor import Monitor
-from gpt.training.run import resume, train_new
-
-
-def rows(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
-
-
-def trained(config: Config, run: Path, **log: Any) -> Path:
-    keys = {f"log.{key}": value for key, value in log.items()}
-    assert train_new(overridden(config, {**keys, "run.dir": str(run)}), "toy") == 0
-    return run
+from gpt.training.run import resume
 
 
 def test_a_row_for_each_logged_step(toy_config: Config, tmp_path: Path) -> None:

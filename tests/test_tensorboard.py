@@ -1,14 +1,13 @@
 """What TensorBoard shows of a run, read back from its event file."""
 
 import io
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from logged_runs import rows, trained
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -17,18 +16,8 @@ from gpt.config import Config
 from gpt.data.corpus import Corpus
 from gpt.optim import lr_factor
 from gpt.storage.run_directory import checkpoints_of
-from gpt.training.run import resume, train_new
+from gpt.training.run import resume
 from gpt.training.tensorboard import fenced
-
-
-def rows(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
-
-
-def trained(config: Config, run: Path, **log: Any) -> Path:
-    keys = {f"log.{key}": value for key, value in log.items()}
-    assert train_new(overridden(config, {**keys, "run.dir": str(run)}), "toy") == 0
-    return run
 
 
 def board(run: Path) -> EventAccumulator:

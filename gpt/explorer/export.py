@@ -1,7 +1,7 @@
 """The attention page with a model in it: one HTML file that needs no network.
 
 The page's own parts (page.html, page.css and the scripts) lie beside this file. The model travels
-as JSON: config, alphabet, weights as 16-bit floats, and torch's logits to hold the page against.
+as JSON: config, alphabet, weights as 16-bit floats, and torch's logits, with which the page compares its own.
 """
 
 import base64
@@ -58,7 +58,7 @@ def find_exhibit(
     """The checkpoint that `name` means (see `find_checkpoint`), with others of its run beside it.
 
     Args:
-        text: what the page opens with; by default what the run itself was watched on.
+        text: what the page opens with; by default the run's log.probe.
         say: is told of checkpoints that cannot be read.
         siblings: gives the checkpoints of a run that may be read.
     """
@@ -87,7 +87,7 @@ def _history(
             say(f"warning: {mistake.what}; left out")
             continue
         if (other.config.model, other.tokenizer.alphabet) == (config, alphabet):
-            yield replace(other, optimizer_state={})  # two thirds of it, and nobody asks for them
+            yield replace(other, optimizer_state={})  # two thirds of the memory, unused here
 
 
 def html(exhibit: Exhibit, most_parameters: int | None = MOST_PARAMETERS) -> str:
@@ -123,7 +123,7 @@ def json_for_html(value: Any) -> str:
 
 
 def page_data(exhibit: Exhibit, most_parameters: int | None = None) -> dict[str, Any]:
-    """All that the page is told.
+    """The data of the page.
 
     Args:
         most_parameters: of a larger model, the text's queries, keys and values are shipped instead

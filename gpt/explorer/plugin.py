@@ -61,7 +61,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
         return http_util.Respond(request, runs, "application/json")
 
     def serve_page(self, request: Request) -> Response:
-        """The self-contained page; its weights travel whatever their number, it is not far."""
+        """The self-contained page, with all weights, whatever the size: it is served locally."""
         name, checkpoint = (request.args.get(key) for key in ("run", "checkpoint"))
         if name is None or checkpoint is None:
             raise BadRequest("a page needs a run and a checkpoint")
