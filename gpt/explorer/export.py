@@ -1,8 +1,8 @@
 """The attention page with a model in it: one HTML file that needs no network.
 
 The page's own parts (page.html, page.css and the scripts) lie beside this file. The model travels
-as JSON: config, alphabet, weights as 16-bit floats, and torch's logits, with which the page compares
-its own.
+as JSON: config, alphabet, weights as 16-bit floats, and torch's logits, with which the page
+compares its own.
 """
 
 import base64
