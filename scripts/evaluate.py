@@ -23,12 +23,14 @@ def main(argv: list[str]) -> int:
     from gpt.command.config_file import overridden
     from gpt.evaluate import bits, exact_loss
     from gpt.storage.find import find_checkpoint
+    from gpt.threads import sharing_cores
     from gpt.training.identity import corpus_of
 
     checkpoint = find_checkpoint(args.run, say)
     config = overridden(checkpoint.config, {"data.text": args.text} if args.text else {})
     corpus = corpus_of(checkpoint, config, say)
-    loss = exact_loss(checkpoint.make_model(), corpus.val_ids)
+    with sharing_cores():
+        loss = exact_loss(checkpoint.make_model(), corpus.val_ids)
     if args.json:
         result = {
             "val_loss": loss,

@@ -16,8 +16,9 @@ from gpt.paths import PROJECT
 GPT, SCRIPTS, README = PROJECT / "gpt", PROJECT / "scripts", PROJECT / "README.md"
 COMMANDS = ("train.py", "sample.py")
 ROOMS = [  # of gpt/, each a module or a package; each may import from those above it
-    *("errors", "paths", "config", "files", "kernels", "model", "optim", "device", "memory"),
-    *("command", "data", "evaluate", "storage", "generation", "attention", "training", "explorer"),
+    *("errors", "paths", "config", "files", "kernels", "model", "optim", "device"),
+    *("threads", "memory", "command", "data", "evaluate", "storage", "generation"),
+    *("attention", "training", "explorer"),
 ]
 WITHOUT_TORCH = [
     *("errors", "paths", "config", "files", "command", "data"),

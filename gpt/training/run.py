@@ -25,6 +25,7 @@ from gpt.storage.run_directory import (
     shown,
     tidy,
 )
+from gpt.threads import sharing_cores
 from gpt.training.fine_tune import fine_tuned, fresh, with_model_of
 from gpt.training.identity import (
     compare,
@@ -144,7 +145,11 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
     )
     files.replace_file(run / "config.yaml", to_yaml(config).encode())
     step = start.progress.step
-    with files.storage_errors(run), Monitor(run, config, corpus.tokenizer, step) as monitor:
+    with (
+        sharing_cores(),
+        files.storage_errors(run),
+        Monitor(run, config, corpus.tokenizer, step) as monitor,
+    ):
         trainer = Trainer(config, corpus, run, start, monitor)
         progress = trainer.train()
     place = shown(run)
