@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 import torch
+from kills import fork, wait_for
+from outcome import TEXT, differences, outcome
 
 import sample as sample_command
 import train as train_command
@@ -26,15 +28,12 @@ from gpt.command.process import run_command
 from gpt.errors import Exit, Mistake
 from gpt.storage.checkpoint import load_checkpoint
 from gpt.storage.run_directory import checkpoints_of
-from scripts import torture as torture_command
-from scripts.torture import TEXT, differences, fork, outcome, wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
 __all__ = [
     "differences",
     "outcome",
     "sample_command",
-    "torture_command",
     "train_command",
     "wait_for",
 ]

@@ -19,9 +19,9 @@ from faults import (
     changed,
     die,
     outcome,
-    torture_command,
     whole_checkpoints,
 )
+from torture import main as torture_main
 
 import gpt.files
 import gpt.model
@@ -322,10 +322,16 @@ def test_a_finished_run_can_be_resumed(shop: Workshop, capfd: pytest.CaptureFixt
 
 
 def test_torture_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert torture_command.main(["--kills", "3"]) == 0
+    assert torture_main(["--kills", "3"]) == 0
     line = capsys.readouterr().out
     assert line.startswith("torture: 3 kills of forked children")
     assert line.endswith("0 differences\n")
+
+
+@pytest.mark.slow
+def test_a_short_soak_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert torture_main(["--soak", "0.5"]) == 0, capsys.readouterr().err
+    assert "answers of the tab" in capsys.readouterr().out
 
 
 # --- mutants: each of these faults, put into the code, is found by the checks above -------------

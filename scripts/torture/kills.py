@@ -1,15 +1,12 @@
 """Kill a small training at random instants, resume it each time, and compare the end.
 
-python scripts/torture.py --kills 300 --seed 1
-
 The sessions are forked from a process that has loaded torch. So each takes a tenth of a second, and
-a kill falls anywhere in it: while it starts, loads, trains or saves. With --real each session is a
+a kill falls anywhere in it: while it starts, loads, trains or saves. With `real` each session is a
 fresh `python train.py`. SIGKILL cannot be caught, so both die alike.
 """
 
 import contextlib
 import io
-import json
 import os
 import random
 import runpy
@@ -17,61 +14,25 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from gpt.command.cli import Parser, number
+from outcome import TEXT, differences, outcome
+
 from gpt.command.process import run_command
-from gpt.errors import Exit
 from gpt.paths import PROJECT
 
 TRAIN = PROJECT / "train.py"
-CLOCKS = ("elapsed_seconds", "chars_per_second")  # all that may differ
-TEXT = "ROMEO:\nBut soft, what light through yonder window breaks?\n\nJULIET:\nAy me!\n\n" * 12
 CONFIG = """\
 model: {block_size: 8, n_layer: 1, n_head: 2, n_embd: 8, dropout: 0.1}
 data: {text: %s}
 train: {device: cpu, threads: 1, batch_size: 4, max_steps: 40, optimizer: muon}
 log: {log_every: 1, eval_every: 5, save_every: 3, keep: 2, tensorboard: false}
 """
-
-
-def outcome(run: Path) -> dict[str, Any]:
-    """What a finished run leaves on disk without its clocks; kills must not change it."""
-    paths = sorted((run / "checkpoints").glob("step-*"))
-    left: dict[str, Any] = {"checkpoints": [path.name for path in paths]}
-    for path in paths:
-        for name in ("model.safetensors", "optimizer.safetensors", "config.json"):
-            left[f"{path.name}/{name}"] = sha256(_bytes(path / name)).hexdigest()
-        training = json.loads(_bytes(path / "training.json") or "{}")
-        left[f"{path.name}/training.json"] = _without_clocks(training)
-    lines = _bytes(run / "metrics.jsonl").splitlines()
-    left["metrics.jsonl"] = [_without_clocks(json.loads(line)) for line in lines]
-    for name in ("best", "last", "config.yaml"):
-        left[name] = _bytes(run / name)
-    return left
-
-
-def _bytes(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
-
-
-def differences(run: Path, undisturbed: dict[str, Any]) -> list[str]:
-    """Names of the parts of `outcome` in which a run differs from the undisturbed one."""
-    found = outcome(run)
-    return sorted(
-        key for key in found.keys() | undisturbed.keys() if found.get(key) != undisturbed.get(key)
-    )
-
-
-def _without_clocks(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in CLOCKS}
 
 
 # --- sessions ----------------------------------------------------------------------------------
@@ -142,7 +103,7 @@ def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, 
     Returns:
         The number of runs, the number of kills that landed, and all differences.
     """
-    from gpt import paths  # --help needs no numpy
+    from gpt import paths
 
     paths.DATA = folder / "data"
     start, chance = (_real if real else _forked), random.Random(seed)
@@ -173,31 +134,3 @@ def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, 
                 argv = ["--resume", str(run), "--exact"]
         wrong += [f"run {runs}: {difference}" for difference in differences(run, undisturbed)]
     return runs, landed, wrong
-
-
-def main(argv: list[str]) -> int:
-    """Print one line: kills, seed, differences. The exit code is 0 if there are none, else 1."""
-    parser = Parser(prog="scripts/torture.py", description=__doc__.split("\n")[0])
-    add = parser.add_argument
-    add("--kills", type=number(int, 0), default=300, help="SIGKILLs that must land [300]")
-    add("--seed", type=int, default=1, help="of the instants [1]")
-    add("--real", action="store_true", help="kill `python train.py` instead of forks")
-    args = parser.parse_all(argv)
-    memory = Path("/dev/shm")  # a kill works there as well, and no session waits for a disk
-    folder = Path(tempfile.mkdtemp(prefix="torture-", dir=memory if memory.is_dir() else None))
-    began = time.perf_counter()
-    runs, kills, wrong = torture(args.kills, args.seed, args.real, folder)
-    for difference in wrong:
-        print(difference, file=sys.stderr)
-    kind = "real processes" if args.real else "forked children"
-    print(
-        f"torture: {kills} kills of {kind} over {runs} runs, seed {args.seed}, "
-        f"{time.perf_counter() - began:.0f} s: {len(wrong)} differences"
-    )
-    if not wrong:
-        shutil.rmtree(folder)
-    return Exit.BUG if wrong else Exit.DONE
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main))

@@ -1,0 +1,8 @@
+import sys
+
+from torture import main
+
+from gpt.command.process import run_command
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
