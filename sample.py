@@ -16,8 +16,8 @@ def main(argv: list[str]) -> int:
 
     # imports of torch, only once it is needed
     from gpt.device import find_device
+    from gpt.generation import writer
     from gpt.generation.generate import generate
-    from gpt.generation.writer import known_prompt, start_of, write
     from gpt.memory import require_sampling_memory
     from gpt.storage.find import find_checkpoint
 
@@ -25,26 +25,32 @@ def main(argv: list[str]) -> int:
         sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the text may hold anything
     checkpoint = find_checkpoint(args.run, say)
     tokenizer = checkpoint.tokenizer
-    prompt = known_prompt(prompt, tokenizer, args.unknown)
+    source = "--prompt" if args.prompt_file is None else "the prompt"
+    prompt = writer.known_prompt(prompt, tokenizer, args.unknown, source)
+    if args.stop:
+        never = "leave it out: the text would never stop there"
+        writer.require_known(args.stop, "--stop", tokenizer, never)
     require_sampling_memory(checkpoint.config.model, len(tokenizer), args.num_samples)
+    start = writer.start_of(prompt, tokenizer)
     steps = generate(
         checkpoint.make_model().to(find_device(args.device)),
-        tokenizer.encode(start_of(prompt, tokenizer)),
+        tokenizer.encode(start),
         num_samples=args.num_samples,
         seed=args.seed,
         temperature=args.temperature,
         top_k=args.top_k,
         top_p=args.top_p,
     )
-    write(
-        steps,
-        tokenizer,
-        prompt,
-        sys.stdout,
-        num_samples=args.num_samples,
-        max_new_chars=args.max_new_chars,
-        stop=args.stop,
-    )
+    limits = args.max_new_chars, args.stop, args.end
+    samples = [writer.Sample(*limits) for _ in range(args.num_samples)]
+    if args.json:
+        about = {"step": checkpoint.progress.step, "seed": args.seed}
+        writer.write_json(steps, tokenizer, samples, prompt, sys.stdout, about)
+    else:
+        writer.write_text(steps, tokenizer, samples, prompt, sys.stdout, args.separator)
+    if args.max_new_chars and not prompt and not any(sample.visible for sample in samples):
+        first = "a line end" if start == "\n" else repr(start)
+        say(f"the text is blank: without a prompt the model starts after {first}; give a --prompt")
     return Exit.DONE
 
 
@@ -55,16 +61,26 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--run", type=not_empty, help="a run, or one of its checkpoints [the newest run's best]")
     text = parser.add_mutually_exclusive_group()
-    text.add_argument("--prompt", help="text to continue")
+    text.add_argument("--prompt", metavar="TEXT",
+        help=r"text to continue, in bash $'A:\nB' for two lines [an unseen line end]")  # fmt: skip
     text.add_argument("--prompt-file", metavar="FILE", type=not_empty,
                       help="the same from a file; - is stdin")  # fmt: skip
     add("--unknown", choices=["error", "skip", "replace"], default="error",
-        help="what to do with a character that the model does not know [error]")  # fmt: skip
+        help="what to do with a character of the prompt that is not known [error]")  # fmt: skip
     add("--max-new-chars", metavar="N", type=number(int, 0), default=500,
-        help="characters to generate for each sample [500]")  # fmt: skip
-    add("--stop", metavar="TEXT", help="stop before this text")
+        help="the most characters to generate for each sample [500]")  # fmt: skip
+    add("--end", choices=["line", "length"], default="line",
+        help="after N characters: cut back to the last line end, by at most 200 characters and "
+        "half of N (line), or keep all of them (length) [line]")  # fmt: skip
+    add("--stop", metavar="TEXT", type=not_empty,
+        help=r"end before this text, in bash $'\n\n' for an empty line")  # fmt: skip
     add("--num-samples", metavar="N", type=number(int, 1, 2**63 - 1), default=1,
         help="how many samples to generate [1]")  # fmt: skip
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--separator", metavar="TEXT",
+        help="a line between samples [a ruler on a terminal, else an empty line]")  # fmt: skip
+    form.add_argument("--json", action="store_true",
+        help="print one JSON object a line for each sample, with how it ended")  # fmt: skip
     add("--seed", metavar="N", type=number(int, 0, 2**63 - 1), default=1337,
         help="seed of the samples [1337]")  # fmt: skip
     add("--temperature", metavar="X", type=number(float, 0), default=0.8,

@@ -23,6 +23,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[1]
 CLOCKS = ("elapsed_seconds", "chars_per_second")
 DEVICE = ["--device", "cpu"]
+LENGTH = ["--max-new-chars", "300", "--end", "length"]
 TRAIN = [
     *("--data.corpus", "shakespeare", "--data.val_fraction", "0.01", "--train.max_steps", "40"),
     *("--log.log_every", "10", "--log.eval_every", "20", "--log.save_every", "20"),
@@ -78,7 +79,7 @@ def of_config(config: Path, run: Path) -> dict[str, Any]:
         "optimizer": digest((last / "optimizer.safetensors").read_bytes()),
         "metrics": [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows],
         "scalars": scalars(run),
-        "text": command("sample.py", "--run", str(last), "--max-new-chars", "300", *DEVICE),
+        "text": command("sample.py", "--run", str(last), *LENGTH, *DEVICE),
     }
 
 

@@ -93,7 +93,8 @@ def test_numbers_out_of_bounds(text: str) -> None:
     "argv",
     [["--top-p", "2"], ["--temperature", "-1"], ["--temperature", "nan"], ["--seed", "1.5"],
      ["--num-samples", "0"], ["--max-new-chars", "-1"], ["--top-k", "-1"], ["--unknown", "x"],
-     ["--prompt", "a", "--prompt-file", "b"], ["--seed", "9223372036854775808"]],
+     ["--prompt", "a", "--prompt-file", "b"], ["--seed", "9223372036854775808"],
+     ["--stop", ""], ["--end", "word"]],
 )  # fmt: skip
 def test_usage_mistakes_of_sample(argv: list[str]) -> None:
     with pytest.raises(Mistake) as caught:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -24,6 +25,7 @@ from gpt.paths import PROJECT
 from gpt.storage.find import load_last
 
 TOY = ["--config", "debug.yaml", "--device", "cpu", "--log.tensorboard", "false"]
+EXACTLY = ["--end", "length", "--max-new-chars"]
 Answer = tuple[int, str, str]  # exit code, stdout, stderr
 Command = Callable[..., Answer]
 
@@ -112,7 +114,7 @@ def test_a_run_directory_holds_what_the_contract_says(run: Path) -> None:
 def test_sample_prints_the_text_only_from_any_directory(
     place: Path, run: Path, tmp_path: Path
 ) -> None:
-    argv = ["sample.py", "--prompt", "ROMEO:\n", "--max-new-chars", "40", "--seed", "3"]
+    argv = ["sample.py", "--prompt", "ROMEO:\n", "--seed", "3", *EXACTLY, "40"]
     code, out, err = call(place, *argv, cwd=tmp_path)
     assert (code, err) == (0, "")
     assert out.startswith("ROMEO:\n")
@@ -142,9 +144,7 @@ def test_no_command_waits_for_torch_s_compiler(place: Path, run: Path, tmp_path:
 
 
 def test_a_prompt_comes_through_a_pipe(place: Path, run: Path) -> None:
-    code, out, err = call(
-        place, "sample.py", "--prompt-file", "-", "--max-new-chars", "5", stdin="But soft"
-    )
+    code, out, err = call(place, "sample.py", "--prompt-file", "-", *EXACTLY, "5", stdin="But soft")
     assert (code, err) == (0, "")
     assert out.startswith("But soft")
     assert len(out) == 8 + 5 + 1
@@ -386,7 +386,7 @@ def test_a_prompt_file_that_cannot_be_read(trained: Path, command: Command) -> N
 
 def test_several_samples_and_lengths(trained: Path, command: Command) -> None:
     def text(*argv: str) -> str:
-        code, out, err = command(sample.main, "--run", "mine", "--max-new-chars", "50", *argv)
+        code, out, err = command(sample.main, "--run", "mine", *EXACTLY, "50", *argv)
         assert (code, err) == (0, "")
         return out
 
@@ -414,11 +414,57 @@ def test_more_samples_than_memory_holds_are_refused_before_any_is_allocated(
 
 
 def test_stop_ends_each_sample_by_itself(trained: Path, command: Command) -> None:
-    argv = ["--run", "mine", "--prompt", "Ay", "--max-new-chars", "60", "--num-samples", "3"]
+    argv = ["--run", "mine", "--prompt", "Ay", *EXACTLY, "60", "--num-samples", "3"]
     _, free, _ = command(sample.main, *argv, "--temperature", "1")
     _, stopped, _ = command(sample.main, *argv, "--temperature", "1", "--stop", "e")
     rows = [free[i * (62 + 2) :][:62] for i in range(3)]
     assert stopped == "\n\n".join(row.partition("e")[0] for row in rows) + "\n"
+
+
+def test_a_sample_ends_at_a_line_end_within_its_limit(trained: Path, command: Command) -> None:
+    argv = ["--run", "mine", "--prompt", "Ay", "--max-new-chars", "300", "--temperature", "1"]
+    _, whole, _ = command(sample.main, *argv, "--end", "length")
+    code, out, err = command(sample.main, *argv)
+    assert (code, err) == (0, "")
+    assert len(out) < len(whole) == 2 + 300 + 1
+    assert whole.startswith(out)
+
+
+def test_json_lines_hold_the_text_and_how_it_came_to_be(trained: Path, command: Command) -> None:
+    argv = ["--run", "mine", "--prompt", "Ay", "--num-samples", "2", "--seed", "3"]
+    code, out, err = command(sample.main, *argv, "--json")
+    assert (code, err) == (0, "")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert (
+        "\n\n".join("Ay" + row.pop("text") for row in rows) + "\n" == command(sample.main, *argv)[1]
+    )
+    about = {"prompt": "Ay", "ended": "line", "step": 3, "seed": 3}
+    assert rows == [{"sample": 1, **about}, {"sample": 2, **about}]
+
+
+def test_a_text_that_the_model_cannot_know_names_what_the_shell_reads(
+    trained: Path, command: Command
+) -> None:
+    for flag, text in (("--stop", r"\n\n"), ("--prompt", r"Ay\nme")):
+        answer = command(sample.main, "--run", "mine", flag, text)
+        assert_contract(answer, 2, f"{flag}: the model does not know '\\\\'")
+        assert f"{flag} $'{text}'" in answer[2]
+    Path("typed.txt").write_text(r"Ay\nme")
+    assert "$'" not in command(sample.main, "--run", "mine", "--prompt-file", "typed.txt")[2]
+
+
+def test_a_blank_text_is_explained(
+    trained: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only there, only where the user has not chosen the start; stdout is as it is."""
+    argv = ["--run", "mine", "--max-new-chars", "3"]
+    assert command(sample.main, *argv)[2] == ""
+    monkeypatch.setattr("gpt.generation.generate.sample_next", lambda logits, *_: np.array([0]))
+    code, out, err = command(sample.main, *argv)
+    assert (code, out) == (0, "\n" * 4)
+    assert err.startswith("the text is blank: without a prompt the model starts after a line end")
+    assert command(sample.main, *argv, "--prompt", "Ay")[2] == ""
+    assert command(sample.main, *argv[:2], "--max-new-chars", "0")[2] == ""
 
 
 def test_text_is_utf8_wherever_it_is_written(

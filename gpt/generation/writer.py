@@ -1,48 +1,136 @@
 """The text that `sample.py` prints: prompt in, samples out, the first one as it is written."""
 
+import json
 import os
+import shutil
 import time
-from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import TextIO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, TextIO
 
 from gpt.data.tokenizer import CharTokenizer, UnknownCharacter
 from gpt.errors import Exit, Mistake
 from gpt.generation.generate import Ids
 
 FLUSH_SECONDS = 0.03  # often enough to look like typing, rarely enough to cost nothing
+LONGEST_CUT = 200  # characters at most that are given up so that a sample ends at a line end
+WIDEST_RULER = 80  # columns
 
 
-def write(
+class Sample:
+    """The text of one sample: where it ends, and how much of it is sure while it grows.
+
+    What is shown cannot be taken back. So a character is held back while it may belong to the
+    stop text, or to a line that `limit` may leave unfinished.
+
+    Args:
+        limit: the most characters.
+        stop: the sample ends before this text.
+        end: what happens at `limit`. "length": the sample has `limit` characters. "line": it is
+            cut at the last end of a line that is not empty, if that is among the last LONGEST_CUT
+            characters and in the second half.
+
+    Attributes:
+        ended: what has ended the sample; None while it grows.
+        visible: whether anything but white space is sure.
+    """
+
+    def __init__(self, limit: int, stop: str | None = None, end: str = "length"):
+        self.limit, self.stop = limit, stop or ""
+        self.ended: Literal["length", "line", "stop"] | None = None if limit else "length"
+        self.visible = False
+        self._may_cut_from = limit - min(LONGEST_CUT, limit // 2) if end == "line" else limit
+        self._count, self._last = 0, ""
+        self._held = ""
+        self._cut: int | None = None  # where in _held the last whole line ends
+
+    def add(self, character: str) -> str:
+        """Take the next character that was generated; return the text that is sure now."""
+        if self.ended:
+            return ""
+        if character == "\n" != self._last and self._count >= self._may_cut_from:
+            self._cut = len(self._held)
+        self._held += character
+        self._count, self._last = self._count + 1, character
+        if self.stop and self._held.endswith(self.stop):
+            self.ended = "stop"
+            return self._release(len(self._held) - len(self.stop))
+        whole_lines = len(self._held) if self._cut is None else self._cut
+        if self._count == self.limit:
+            self.ended = "length" if self._cut is None else "line"
+            return self._release(whole_lines)
+        maybe_stop = max(len(self.stop) - 1, 0)  # this many characters may be its beginning
+        return self._release(max(0, min(whole_lines, len(self._held) - maybe_stop)))
+
+    def _release(self, n: int) -> str:
+        sure, self._held = self._held[:n], self._held[n:]
+        self._cut = None if self._cut is None else self._cut - n
+        self.visible = self.visible or bool(sure.strip())
+        return sure
+
+
+def write_text(
     steps: Iterator[Ids],
     tokenizer: CharTokenizer,
+    samples: Sequence[Sample],
     prompt: str,
     out: TextIO,
-    *,
-    num_samples: int,
-    max_new_chars: int,
-    stop: str | None,
+    separator: str | None = None,
 ) -> None:
     """Write each sample to `out`, after the prompt: the first while it is generated, then the rest.
 
     Args:
-        steps: the next character's ids (num_samples,), as `generate` yields them.
-        max_new_chars: of each sample.
-        stop: each sample ends before this text.
+        steps: the next character's ids (len(samples),), without end, as `generate` yields them.
+        separator: a line between two samples; None: a ruler on a terminal, else an empty line.
     """
-    rows: list[str] = []  # of one character for each sample
+    later: list[list[str]] = [[] for _ in samples[1:]]
 
-    def first_sample() -> Iterator[str]:
-        for ids in islice(steps, max_new_chars):
-            rows.append(tokenizer.decode(ids))
-            yield rows[-1][0]
+    def first() -> Iterator[str]:
+        yield prompt
+        for piece, *others in _grow(samples, steps, tokenizer):
+            yield piece
+            for pieces, other in zip(later, others, strict=True):
+                pieces.append(other)
 
-    characters = first_sample()
-    _stream(prompt, until(stop, characters), out)
-    for i in range(1, num_samples):
-        for _ in characters:  # the first may have met its stop; the others need all of theirs
-            pass
-        _stream("\n" + prompt, until(stop, [row[i] for row in rows]), out)
+    _print(first(), out)
+    for number, pieces in enumerate(later, 2):
+        line = separator
+        if line is None:
+            line = _ruler(f"{number} of {len(samples)}") if out.isatty() else ""
+        _print([line, "\n", prompt, *pieces], out)
+
+
+def write_json(
+    steps: Iterator[Ids],
+    tokenizer: CharTokenizer,
+    samples: Sequence[Sample],
+    prompt: str,
+    out: TextIO,
+    about: dict[str, Any],
+) -> None:
+    """Write one JSON object a line for each sample, once all have ended.
+
+    Args:
+        steps: as for `write_text`.
+        about: what each object holds beside sample (from 1), prompt, text and ended.
+    """
+    texts: list[list[str]] = [[] for _ in samples]
+    for row in _grow(samples, steps, tokenizer):
+        for pieces, piece in zip(texts, row, strict=True):
+            pieces.append(piece)
+    for number, (sample, pieces) in enumerate(zip(samples, texts, strict=True), 1):
+        own = {"sample": number, "prompt": prompt, "text": "".join(pieces), "ended": sample.ended}
+        line = json.dumps({**own, **about}, ensure_ascii=False)
+        # U+2028 ends a line for some readers, U+009B begins a sequence for a terminal
+        _print(["".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)], out)
+
+
+def _grow(
+    samples: Sequence[Sample], steps: Iterator[Ids], tokenizer: CharTokenizer
+) -> Iterator[list[str]]:
+    """Generate until each sample has ended; yield what each step made sure of each sample."""
+    while not all(sample.ended for sample in samples):
+        row = tokenizer.decode(next(steps))
+        yield [sample.add(character) for sample, character in zip(samples, row, strict=True)]
 
 
 def start_of(prompt: str, tokenizer: CharTokenizer) -> str:
@@ -50,11 +138,12 @@ def start_of(prompt: str, tokenizer: CharTokenizer) -> str:
     return prompt or ("\n" if "\n" in tokenizer.alphabet else tokenizer.alphabet[0])
 
 
-def known_prompt(prompt: str, tokenizer: CharTokenizer, unknown: str) -> str:
+def known_prompt(prompt: str, tokenizer: CharTokenizer, unknown: str, source: str) -> str:
     """`prompt` in characters of the tokenizer.
 
     Args:
         unknown: what to do with others: "error", "skip" or "replace".
+        source: see `require_known`.
 
     Raises:
         Mistake: with exit code 2, naming the first unknown one, if `unknown` is "error".
@@ -64,36 +153,37 @@ def known_prompt(prompt: str, tokenizer: CharTokenizer, unknown: str) -> str:
     if unknown == "replace":
         substitute = next(c for c in "? " + tokenizer.alphabet if c in tokenizer.alphabet)
         return "".join(c if c in tokenizer.alphabet else substitute for c in prompt)
-    try:
-        tokenizer.encode(prompt)
-    except UnknownCharacter as problem:
-        fix = f"leave it out, or --unknown skip|replace; known: {tokenizer.alphabet[:100]!r}"
-        raise Mistake(Exit.USAGE, f"the prompt: {problem}", fix) from None
+    require_known(prompt, source, tokenizer, "leave it out, or --unknown skip|replace")
     return prompt
 
 
-def until(stop: str | None, characters: Iterable[str]) -> Iterator[str]:
-    """Yield the characters before the first `stop`, each once it can no longer belong to it."""
-    if not stop:
-        yield from characters
-        return
-    held = ""
-    for character in characters:
-        held += character
-        if held == stop:
-            return
-        if len(held) >= len(stop):
-            yield held[0]
-            held = held[1:]
-    yield held
+def require_known(text: str, source: str, tokenizer: CharTokenizer, fix: str) -> None:
+    r"""Refuse a text with a character that the model does not know.
+
+    Args:
+        source: where the text is from. If it is a flag and the character is the backslash of an
+            escape such as \n, the fix is the spelling that the shell turns into a line end.
+
+    Raises:
+        Mistake: with exit code 2, naming the first unknown character.
+    """
+    try:
+        tokenizer.encode(text)
+    except UnknownCharacter as problem:
+        if source.startswith("--") and text.startswith(("\\n", "\\t"), problem.position):
+            escaped = text.replace("'", "\\'") if len(text) <= 60 else "..."
+            fix = f"bash and zsh read escapes in $'...': {source} $'{escaped}'"
+        else:
+            fix = f"{fix}; known: {tokenizer.alphabet[:100]!r}"
+        raise Mistake(Exit.USAGE, f"{source}: {problem}", fix) from None
 
 
-def _stream(prompt: str, characters: Iterable[str], out: TextIO) -> None:
+def _print(pieces: Iterable[str], out: TextIO) -> None:
+    """Write the pieces and a line end; flush while they come."""
     terminal = out.isatty()
     flushed = time.monotonic()
     try:
-        out.write(_visible(prompt) if terminal else prompt)
-        for piece in characters:
+        for piece in pieces:
             out.write(_visible(piece) if terminal else piece)
             if time.monotonic() - flushed > FLUSH_SECONDS:
                 out.flush()
@@ -103,6 +193,11 @@ def _stream(prompt: str, characters: Iterable[str], out: TextIO) -> None:
     except BrokenPipeError:  # the reader, such as `head -1`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         raise SystemExit(Exit.DONE) from None
+
+
+def _ruler(title: str) -> str:
+    width = min(shutil.get_terminal_size().columns, WIDEST_RULER)
+    return f"── {title} ".ljust(width, "─")
 
 
 def _visible(text: str) -> str:
