@@ -99,8 +99,8 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """The text that the model is trained on."""
 
-    corpus: Literal["shakespeare", "tinyshakespeare"] = Field(
-        "shakespeare", description="a named corpus"
+    corpus: Literal["shakespeare", "tinyshakespeare", "plays"] = Field(
+        "shakespeare", description="a named corpus; plays: all 38 of Shakespeare's"
     )
     text: str | list[str] | None = Field(
         None,

@@ -15,7 +15,7 @@ def main(argv: list[str]) -> int:
     """Prepare a named corpus or a user's text, and print its size."""
     parser = Parser(prog="scripts/prepare_data.py", description=__doc__)
     add = parser.add_argument
-    add("name", help="shakespeare, tinyshakespeare, or the path of a UTF-8 text")
+    add("name", help="shakespeare, tinyshakespeare, plays, or the path of a UTF-8 text")
     add("--from", dest="source", metavar="FILE", help="take the named corpus from this file")
     args = parser.parse_all(argv)
     named = args.name in NAMED

