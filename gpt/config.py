@@ -104,10 +104,11 @@ class DataConfig(Section):
     )
     text: str | list[str] | None = Field(
         None,
-        description="your own UTF-8 text instead: a file, or several, concatenated in this order",
+        description="your own UTF-8 text instead: files, folders, patterns, or - for stdin, in this"
+        " order",
     )
     val_fraction: float = Field(
-        0.1, gt=0, lt=1, description="share of the text, at its end, kept for validation"
+        0.1, gt=0, lt=1, description="share of each file, at its end, kept for validation"
     )
 
     @model_validator(mode="after")

@@ -21,13 +21,17 @@ def main(argv: list[str]) -> int:
 
     # imports of torch, which --help does not need
     from gpt.command.config_file import overridden
+    from gpt.data.sources import settled
     from gpt.evaluate import bits, exact_loss
     from gpt.storage.find import find_checkpoint
     from gpt.threads import sharing_cores
     from gpt.training.identity import corpus_of
 
     checkpoint = find_checkpoint(args.run, say)
-    config = overridden(checkpoint.config, {"data.text": args.text} if args.text else {})
+    config = checkpoint.config
+    if args.text:
+        text = args.text if len(args.text) > 1 else args.text[0]
+        config = overridden(config, {"data.text": settled(text, say)})
     corpus = corpus_of(checkpoint, config, say)
     with sharing_cores():
         loss = exact_loss(checkpoint.make_model(), corpus.val_ids)

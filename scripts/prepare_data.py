@@ -8,6 +8,7 @@ from gpt.command.process import run_command
 from gpt.config import Config, DataConfig
 from gpt.data.corpus import load_corpus
 from gpt.data.named import NAMED, keep_named_text
+from gpt.data.sources import settled
 from gpt.errors import Exit, Mistake, say
 
 
@@ -15,7 +16,10 @@ def main(argv: list[str]) -> int:
     """Prepare a named corpus or a user's text, and print its size."""
     parser = Parser(prog="scripts/prepare_data.py", description=__doc__)
     add = parser.add_argument
-    add("name", help="shakespeare, tinyshakespeare, plays, or the path of a UTF-8 text")
+    add(
+        "name",
+        help="shakespeare, tinyshakespeare, plays, or a UTF-8 text: a file, folder, pattern or -",
+    )
     add("--from", dest="source", metavar="FILE", help="take the named corpus from this file")
     args = parser.parse_all(argv)
     named = args.name in NAMED
@@ -23,7 +27,7 @@ def main(argv: list[str]) -> int:
         if not named:
             raise Mistake(Exit.USAGE, "--from goes with a named corpus", "give one path, not two")
         keep_named_text(args.name, _read(args.source))
-    data = DataConfig(corpus=args.name) if named else DataConfig(text=args.name)
+    data = DataConfig(corpus=args.name) if named else DataConfig(text=settled(args.name, say))
     prepared = load_corpus(Config(data=data), say)
     say(f"{prepared.name}: {len(prepared.ids):,} characters, {len(prepared.tokenizer)} distinct")
     return Exit.DONE

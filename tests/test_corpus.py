@@ -18,6 +18,7 @@ from gpt.config import Config
 from gpt.data import corpus, prepare
 from gpt.data import text as text_module
 from gpt.data.corpus import Corpus, load_corpus
+from gpt.data.shares import Source, split_at
 from gpt.data.text import read_chunks, text_sha256
 from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit, Mistake
@@ -136,14 +137,6 @@ def test_what_lies_across_the_border_of_two_pieces(write: Write, shift: int) -> 
     assert made.sha256 == hashlib.sha256(lines.encode()).hexdigest()
 
 
-def test_several_files_are_read_one_after_the_other(write: Write) -> None:
-    first, second = write(b"\xef\xbb\xbfone two\r\n" * 3, "1"), write("three four\r" * 3, "2")
-    made = load_corpus(config_of(first, second), ignore)
-    expected = "one two\n" + "\ufeffone two\n" * 2 + "three four\n" * 3  # one BOM is a mark
-    assert made.tokenizer.decode(made.ids) == expected
-    assert made.name == "1, 2"
-
-
 def test_a_text_is_prepared_once(write: Write) -> None:
     said: list[str] = []
     path = write("hello world " * 5)
@@ -192,7 +185,7 @@ def test_meta_says_what_the_ids_are(write: Write) -> None:
     del said["meta_sha256"]  # of the others
     assert said == {
         "alphabet": "ab",
-        "characters": 36,
+        "lengths": [36],
         "sha256": digest,
         "ids_sha256": hashlib.sha256(ids).hexdigest(),
     }
@@ -214,7 +207,9 @@ def test_what_another_process_prepared_meanwhile_is_not_prepared_again(
 
     monkeypatch.setattr(prepare.files, "lock", lock)
     said: list[str] = []
-    prepare.prepare([path], prepare.survey_text([path]), sha256, folder, said.append)
+    source = Source([path], 0.2)
+    assert source.sha256 == sha256
+    prepare.prepare(source, prepare.survey_text([path]), folder, said.append)
     assert said == [], "no second look under the lock"
 
 
@@ -279,11 +274,6 @@ def test_a_text_larger_than_memory(tmp_path: Path) -> None:
 # --- what cannot be learned from ---------------------------------------------------------------
 
 
-def test_a_missing_file_and_a_directory(write: Write, tmp_path: Path) -> None:
-    assert "nowhere.txt is not there" in refused(config_of(str(tmp_path / "nowhere.txt"))).what
-    assert f"{tmp_path} is a directory" in refused(config_of(str(tmp_path))).what
-
-
 @pytest.mark.parametrize(
     ("length", "val_fraction", "train", "val", "most"),
     [(20, 0.2, 16, 4, 3), (20, 0.75, 5, 15, 4), (6, 0.5, 3, 3, 2)],
@@ -331,7 +321,8 @@ def counting(length: int, val_fraction: float = 0.3) -> Corpus:
     """A corpus whose ids are their own places."""
     alphabet = map(chr, range(0x100, 0x100 + length))
     ids = np.arange(length, dtype=np.uint16)
-    return Corpus("counting", CharTokenizer(alphabet), ids, "", val_fraction)
+    train_length = split_at(length, val_fraction)
+    return Corpus("counting", CharTokenizer(alphabet), ids, "", train_length)
 
 
 @given(st.integers(2, 400), st.floats(0.01, 0.99))
@@ -383,7 +374,7 @@ def test_an_order_is_a_permutation_of_numpys(seed: int, epoch: int, count: int, 
 
 def test_a_text_of_many_gigabytes_is_seen_once() -> None:
     ids = np.broadcast_to(np.uint8(0), (10**11,))
-    made = Corpus("vast", CharTokenizer("ab"), ids, "", 0.1)
+    made = Corpus("vast", CharTokenizer("ab"), ids, "", split_at(len(ids), 0.1))
     block_size = 2**20
     count = (made.train_length - 1 - block_size) // block_size
     starts = np.sort(made._starts(np.arange(count), 0, block_size))

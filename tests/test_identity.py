@@ -1,10 +1,14 @@
 """A run goes on with its own text, wherever that lies, and says what changed."""
 
+import io
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,25 +48,66 @@ def run(toy_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
-@pytest.mark.parametrize("parts", [1, 2])
 def test_a_text_that_was_moved_is_the_same_text(
-    run: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, line_end: bytes, parts: int
+    run: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, line_end: bytes
 ) -> None:
-    """Also in several files, or with other line ends: the characters are what counts."""
+    """Also with other line ends: the characters are what counts."""
     monkeypatch.chdir(run.parent)
     data = text_file.read_bytes()
     text_file.unlink()
-    places = [Path(f"moved-{part}.txt") for part in range(parts)]
-    cuts = [0, len(data) // 2, len(data)] if parts == 2 else [0, len(data)]
-    for path, start, stop in zip(places, cuts, cuts[1:], strict=False):
-        path.write_bytes(data[start:stop].replace(b"\n", line_end))
-    argv = ["--resume", "run", "--train.max_steps", "9", "--data.text", *map(str, places)]
+    Path("moved.txt").write_bytes(data.replace(b"\n", line_end))
+    argv = ["--resume", "run", "--train.max_steps", "9", "--data.text", "moved.txt"]
     assert train.main(argv) == Exit.DONE
-    absolute = [str(path.absolute()) for path in places]
-    expected = absolute if parts > 1 else absolute[0]
+    expected = str(Path("moved.txt").absolute())
     assert load_last(run, ignore).config.data.text == expected
     assert yaml.safe_load((run / "config.yaml").read_text())["data"]["text"] == expected
     assert go_on(run) == Exit.DONE
+
+
+def test_a_run_on_several_files_goes_on_where_they_were_moved(
+    toy_config: Config, text_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [str(tmp_path / name) for name in ("one.txt", "two.txt")]
+    for name, text in zip(names, (VERSE * 20, VERSE[::-1] * 20), strict=True):
+        Path(name).write_text(text, "utf-8")
+    run = tmp_path / "several"
+    train_new(overridden(toy_config, {"run.dir": str(run), "data.text": names}), "toy")
+    moved = [str(Path(name).rename(tmp_path / f"moved-{Path(name).name}")) for name in names]
+    capsys.readouterr()
+    assert go_on(run, train__max_steps=9, data__text=moved) == Exit.DONE
+    assert "the text changed" not in capsys.readouterr().err
+    with pytest.raises(Mistake, match="not the run's text"):
+        go_on(run, data__text=moved[::-1])
+
+
+def test_a_run_on_what_was_piped_in_goes_on_without_the_pipe(
+    toy_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin = SimpleNamespace(buffer=io.BytesIO(VERSE.encode() * 20))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    run = tmp_path / "piped"
+    assert train_new(overridden(toy_config, {"run.dir": str(run), "data.text": "-"}), "toy") == 0
+    monkeypatch.delattr(sys, "stdin")
+    assert go_on(run, train__max_steps=9) == Exit.DONE
+
+
+@pytest.mark.parametrize("command", ["resume", "evaluate"])
+def test_files_that_a_run_read_as_one_text_are_refused_with_the_way_on(
+    run: Path, text_file: Path, tmp_path: Path, command: str
+) -> None:
+    """As all runs on several files did once: only the end of the last was validated on."""
+    data = text_file.read_bytes()
+    parts = [str(tmp_path / "part 1.txt"), str(tmp_path / "part 2.txt")]
+    for part, piece in zip(parts, (data[:700], data[700:]), strict=True):
+        Path(part).write_bytes(piece)
+    argv = {"resume": ["--resume", str(run)], "evaluate": [str(run)]}[command]
+    main = {"resume": train.main, "evaluate": evaluate.main}[command]
+    with pytest.raises(Mistake, match="the run read them as one text") as caught:
+        main([*argv, "--data.text", *parts])
+    assert caught.value.exit_code == Exit.CORPUS
+    line, _, _ = caught.value.fix.partition(", and add")
+    subprocess.run(line, shell=True, check=True, cwd=tmp_path)
+    assert go_on(run, data__text=str(tmp_path / "whole.txt"), train__max_steps=9) == Exit.DONE
 
 
 def test_a_run_with_a_moved_text_is_the_undisturbed_run(

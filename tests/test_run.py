@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gpt.command.config_file import load_config, overridden
 from gpt.config import Config
 from gpt.data.corpus import Corpus
+from gpt.data.shares import split_at
 from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit
 from gpt.paths import CONFIGS
@@ -21,7 +22,7 @@ from gpt.training.run import _warn_of_long_evaluations, resume, train_new
 def text_of(length: int, val_fraction: float) -> Corpus:
     """A corpus of so many characters that takes no memory."""
     ids = np.broadcast_to(np.uint8(0), (length,))
-    return Corpus("vast", CharTokenizer("ab"), ids, "", val_fraction)
+    return Corpus("vast", CharTokenizer("ab"), ids, "", split_at(length, val_fraction))
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)

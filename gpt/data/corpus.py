@@ -12,7 +12,8 @@ from gpt import paths
 from gpt.config import Config
 from gpt.data.named import named_text
 from gpt.data.prepare import Survey, prepare, prepared_survey, survey_text
-from gpt.data.text import text_sha256
+from gpt.data.shares import Source, split_sizes
+from gpt.data.sources import own_texts, shown
 from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit, Mistake
 
@@ -28,12 +29,8 @@ class Corpus:
     name: str
     tokenizer: CharTokenizer
     ids: Ids
-    sha256: str  # of the text, UTF-8, line ends as \n
-    val_fraction: float
-
-    @property
-    def train_length(self) -> int:
-        return split_at(len(self.ids), self.val_fraction)
+    sha256: str  # of the text, UTF-8, line ends as \n; of several files, see gpt/data/shares.py
+    train_length: int
 
     @cached_property
     def train_ids(self) -> Ids:
@@ -83,11 +80,6 @@ def _shuffled(seed: int, epoch: int, count: int, slack: int) -> tuple[int, Ids]:
     return offset, order
 
 
-def split_at(characters: int, val_fraction: float) -> int:
-    """Where the validation split begins; counted as nanoGPT and the lecture do."""
-    return int(characters * (1 - val_fraction))
-
-
 def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
     """The corpus that `config.data` names, prepared first where that has not been done.
 
@@ -98,33 +90,35 @@ def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
         Mistake: with exit code 3 if the text is missing, cannot be read or is unfit to train on.
     """
     data = config.data
-    texts = own_texts(data.text) if data.text else [named_text(data.corpus, say)]
-    name = ", ".join(path.name for path in texts) if data.text else data.corpus
-    sha256 = text_sha256(texts)
-    folder = paths.DATA / "prepared" / sha256[:16]
-    known = prepared_survey(folder, sha256)
+    texts = own_texts(data.text, say=say) if data.text else [named_text(data.corpus, say)]
+    name = shown([path.name for path in texts]) if data.text else data.corpus
+    source = Source(texts, data.val_fraction)
+    folder = paths.DATA / "prepared" / source.sha256[:16]
+    known = prepared_survey(folder, source.sha256)
     survey = known or survey_text(texts)
     _require_fit(survey, name, data.val_fraction, config.model.block_size)
+    _say_several(source, say)
     if not known:
-        prepare(texts, survey, sha256, folder, say)
+        prepare(source, survey, folder, say)
     tokenizer = CharTokenizer(survey.alphabet)
     ids = np.memmap(folder / "ids.bin", dtype=tokenizer.dtype, mode="r")
-    return Corpus(name, tokenizer, ids, sha256, data.val_fraction)
+    train_length, _ = split_sizes(survey.lengths, data.val_fraction)
+    return Corpus(name, tokenizer, ids, source.sha256, train_length)
 
 
-def own_texts(given: str | list[str], fix: str = "give the path of a text file") -> list[Path]:
-    """The user's text files.
-
-    Raises:
-        Mistake: with exit code 3 and `fix` if one is not there.
-    """
-    names = [given] if isinstance(given, str) else given
-    texts = [Path(name).expanduser() for name in names]
-    for path in texts:
-        if not path.is_file():
-            kind = "is a directory" if path.is_dir() else "is not there"
-            raise Mistake(Exit.CORPUS, f"data.text: {path} {kind}", fix)
-    return texts
+def _say_several(source: Source, say: Callable[[str], None]) -> None:
+    """Say of several files their order, and which of them hold the same text."""
+    if len(source.texts) == 1:
+        return
+    names = shown([path.name for path in source.texts])
+    say(
+        f"{len(source.texts):,} files, in this order, an empty line between two, the end of each "
+        f"kept for validation: {names}"
+    )
+    first: dict[str, Path] = {}
+    for path, digest in zip(source.texts, source.digests, strict=True):
+        if first.setdefault(digest, path) is not path:
+            say(f"warning: {path} holds the same text as {first[digest]}")
 
 
 def _require_fit(survey: Survey, name: str, val_fraction: float, block_size: int) -> None:
@@ -133,12 +127,11 @@ def _require_fit(survey: Survey, name: str, val_fraction: float, block_size: int
     if distinct > MOST_CHARACTERS:
         what = f"{name} has {distinct} distinct characters; {MOST_CHARACTERS} is the most"
         raise Mistake(Exit.CORPUS, what, "is it a text? fold its rarest characters into others")
-    train = split_at(survey.characters, val_fraction)
-    val = survey.characters - train
+    train, val = split_sizes(survey.lengths, val_fraction)
     short = min(train, val)
     if short <= block_size:
         what = (
-            f"{name} is too short: {survey.characters} characters give "
+            f"{name} is too short: {sum(survey.lengths)} characters give "
             f"{train} for training and {val} for validation, and "
             f"model.block_size {block_size} needs {block_size + 1} in each"
         )

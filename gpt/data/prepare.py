@@ -2,7 +2,7 @@
 
 A prepared text is a folder data/prepared/<16 digits of its SHA-256>/ of two files: `ids.bin`, the
 ids in the narrowest type, and `meta.json`, with the alphabet and the SHA-256 of text and ids. A
-text may be larger than memory.
+text may be larger than memory. Several files are arranged as `gpt/data/shares.py` says.
 """
 
 import hashlib
@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from gpt import files
+from gpt.data.shares import SEPARATOR, Source
+from gpt.data.sources import shown
 from gpt.data.text import changed, read_chunks
 from gpt.data.tokenizer import CharTokenizer, UnknownCharacter, code_points
 
@@ -23,31 +25,33 @@ from gpt.data.tokenizer import CharTokenizer, UnknownCharacter, code_points
 class Survey:
     """What one pass over a text finds."""
 
-    characters: int
-    alphabet: str
+    lengths: list[int]  # characters of each file
+    alphabet: str  # with the separator's, if there are several
 
 
 def survey_text(texts: list[Path]) -> Survey:
-    """Read the texts once: length and alphabet.
+    """Read the texts once: lengths and alphabet.
 
     Raises:
         Mistake: with exit code 3 at the first byte that is not UTF-8.
     """
     seen = np.zeros(0x110000, dtype=bool)
-    characters = 0
-    for text in read_chunks(texts):
-        points = code_points(text)
-        characters += len(points)
-        if not seen.take(points).all():  # rarely true; reading is faster than writing
-            seen[points] = True
-    return Survey(characters, "".join(map(chr, np.flatnonzero(seen))))
+    seen[code_points(SEPARATOR)] = len(texts) > 1
+    lengths = [0] * len(texts)
+    for index, path in enumerate(texts):
+        for text in read_chunks([path]):
+            points = code_points(text)
+            lengths[index] += len(points)
+            if not seen.take(points).all():  # rarely true; reading is faster than writing
+                seen[points] = True
+    return Survey(lengths, "".join(map(chr, np.flatnonzero(seen))))
 
 
 def prepared_survey(folder: Path, sha256: str) -> Survey | None:
     """The survey of the text with this SHA-256 if `folder` holds it, prepared and undamaged."""
     try:
         meta = json.loads((folder / "meta.json").read_bytes())
-        survey = Survey(meta["characters"], meta["alphabet"])
+        survey = Survey(meta["lengths"], meta["alphabet"])
         with (folder / "ids.bin").open("rb") as file:
             ids_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         whole = meta == _meta(survey, sha256, ids_sha256)
@@ -56,45 +60,41 @@ def prepared_survey(folder: Path, sha256: str) -> Survey | None:
     return survey if whole else None
 
 
-def prepare(
-    texts: list[Path], survey: Survey, sha256: str, folder: Path, say: Callable[[str], None]
-) -> None:
+def prepare(source: Source, survey: Survey, folder: Path, say: Callable[[str], None]) -> None:
     """Write `folder`, whole or not at all; another process may have done it meanwhile.
 
     Raises:
-        Mistake: with exit code 3 if the text is no longer that of this SHA-256; 5 if the folder
-            cannot be written.
+        Mistake: with exit code 3 if the text is no longer that of the source's SHA-256; 5 if the
+            folder cannot be written.
     """
     with files.lock(folder.parent / ".lock", wait=True):
-        if prepared_survey(folder, sha256):
+        if prepared_survey(folder, source.sha256):
             return
         say(
-            f"preparing {', '.join(path.name for path in texts)}: {survey.characters:,} "
+            f"preparing {shown([path.name for path in source.texts])}: {sum(survey.lengths):,} "
             f"characters, {len(survey.alphabet)} distinct"
         )
         with files.storage_errors(folder):
             files.remove(folder)
-            files.publish_directory(folder, _contents(texts, survey, sha256))
+            files.publish_directory(folder, _contents(source, survey))
 
 
-def _contents(texts: list[Path], survey: Survey, sha256: str) -> dict[str, Iterator[bytes]]:
+def _contents(source: Source, survey: Survey) -> dict[str, Iterator[bytes]]:
     """The two files, made while they are written; meta.json needs the digest of the ids."""
     tokenizer = CharTokenizer(survey.alphabet)
-    read, written = hashlib.sha256(), hashlib.sha256()
+    written = hashlib.sha256()
 
     def ids() -> Iterator[bytes]:
         try:
-            for text in read_chunks(texts, tell=read.update):
+            for text in source.pieces(survey.lengths):
                 data = tokenizer.encode(text).tobytes()
                 written.update(data)
                 yield data
         except UnknownCharacter:
-            raise changed(texts) from None
-        if read.hexdigest() != sha256:
-            raise changed(texts)
+            raise changed(source.texts) from None
 
     def meta() -> Iterator[bytes]:
-        yield json.dumps(_meta(survey, sha256, written.hexdigest())).encode()
+        yield json.dumps(_meta(survey, source.sha256, written.hexdigest())).encode()
 
     return {"ids.bin": ids(), "meta.json": meta()}
 

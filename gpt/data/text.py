@@ -2,6 +2,7 @@
 
 import codecs
 import hashlib
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -41,6 +42,64 @@ def read_chunks(
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             raise _not_utf8(path) from None
+
+
+BOMS = {  # the longer first: UTF-32's begins with UTF-16's
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+HEAD = 1 << 13  # bytes at the start of a file that tell what it is
+NULS_OF_UTF16 = 0.3  # of every second byte; a text that is mostly Latin has nearly all of them
+NULS_OF_A_TEXT = 64  # in the head, at most: a stray NUL is odd, but no reason to refuse a text
+
+
+def is_binary(path: Path) -> bool:
+    """Whether `path` begins with more NUL bytes than a text, or with some and is not UTF-8."""
+    head = _head(path)
+    if b"\0" not in head or _wide_encoding(head):
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return True
+    return head.count(0) > NULS_OF_A_TEXT
+
+
+def require_utf8_head(path: Path) -> None:
+    """Refuse a file that begins as UTF-16, UTF-32 or binary data do.
+
+    Raises:
+        Mistake: with exit code 3 and the command that converts it.
+    """
+    if encoding := _wide_encoding(_head(path)):
+        name, made = shlex.quote(str(path)), shlex.quote(str(path.with_suffix(".utf8.txt")))
+        fix = f"iconv -f {encoding} -t UTF-8 {name} > {made}, and give that file"
+        raise Mistake(Exit.CORPUS, f"{path} is {encoding}, not UTF-8", fix)
+    if is_binary(path):
+        what = f"{path} is binary: it holds NUL bytes"
+        raise Mistake(Exit.CORPUS, what, "unpack it, or save its text as UTF-8")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD)
+
+
+def _wide_encoding(head: bytes) -> str | None:
+    """UTF-16 or UTF-32, as iconv names it, if `head` has its BOM or its NUL bytes."""
+    for bom, encoding in BOMS.items():
+        if head.startswith(bom):
+            return encoding
+    enough = NULS_OF_UTF16 * len(head) / 2
+    for encoding, low, high in (
+        ("UTF-16LE", head[::2], head[1::2]),
+        ("UTF-16BE", head[1::2], head[::2]),
+    ):
+        if high.count(0) > enough and not low.count(0):
+            return encoding
+    return None
 
 
 def changed(paths: Iterable[Path]) -> Mistake:

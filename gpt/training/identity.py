@@ -1,12 +1,15 @@
 """What a run's bytes depend on beside its config, and what of it changed when the run goes on."""
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from gpt.config import Config
-from gpt.data.corpus import Corpus, load_corpus, own_texts
+from gpt.data.corpus import Corpus, load_corpus
+from gpt.data.shares import Source
+from gpt.data.sources import own_texts, shown
 from gpt.data.text import text_sha256
 from gpt.device import device_name, find_device, uses_bf16
 from gpt.errors import Exit, Mistake
@@ -38,8 +41,15 @@ def corpus_of(checkpoint: Checkpoint, config: Config, say: Callable[[str], None]
     if text is not None:
         texts = own_texts(text, fix="give --data.text PATH (the same text, moved)")
         known = checkpoint.progress.identity.get("corpus")
-        if text != checkpoint.config.data.text and (found := text_sha256(texts)) != known:
-            names = ", ".join(map(str, texts))
+        is_moved = text != checkpoint.config.data.text
+        found = Source(texts, config.data.val_fraction).sha256 if is_moved or texts[1:] else known
+        names = shown([str(path) for path in texts])
+        if found != known == text_sha256(texts):
+            what = f"{names}: the run read them as one text, only whose end it kept for validation"
+            together = " ".join(shlex.quote(str(path)) for path in texts)
+            fix = f"cat {together} > whole.txt, and add --data.text whole.txt"
+            raise Mistake(Exit.CORPUS, what, fix)
+        if is_moved and found != known:
             what = f"{names}: not the run's text (SHA-256 {_short(found)}, not {_short(known)})"
             fix = "give the same text, moved, or start a new run with --init-from"
             raise Mistake(Exit.CORPUS, what, fix)

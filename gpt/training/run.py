@@ -9,6 +9,7 @@ from gpt import files
 from gpt.command.config_file import to_yaml
 from gpt.config import Config
 from gpt.data.corpus import Corpus, load_corpus
+from gpt.data.sources import settled
 from gpt.device import find_device, uses_bf16
 from gpt.errors import Exit, Mistake, say
 from gpt.evaluate import bits
@@ -54,7 +55,7 @@ def train_new(config: Config, name: str, init_from: Checkpoint | None = None) ->
     """
     if init_from:
         config = with_model_of(init_from, config)
-    config = _with_absolute_texts(config)
+    config = _with_settled_texts(config)
     corpus = _make_ready(config)
     _warn_of_long_evaluations(config, corpus)
     start = fine_tuned(init_from, config, corpus, say) if init_from else fresh(config, corpus)
@@ -87,7 +88,7 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
     require_no_links(run)
     with locked(run):
         start = load_last(run, say)
-        config = _with_absolute_texts(change(start.config))
+        config = _with_settled_texts(change(start.config))
         corpus = _make_ready(config, start)
         remarks = [
             compare(start, config, corpus, exact),
@@ -102,14 +103,11 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
         return _session(config, corpus, run, start)
 
 
-def _with_absolute_texts(config: Config) -> Config:
-    """`config` with absolute paths of the user's texts: a run can be resumed from anywhere."""
-    texts = config.data.text
-    if texts is None:
+def _with_settled_texts(config: Config) -> Config:
+    """`config` with texts that are found from anywhere, so that the run can be resumed there."""
+    if config.data.text is None:
         return config
-    names = [texts] if isinstance(texts, str) else texts
-    absolute = [str(Path(name).expanduser().absolute()) for name in names]
-    text = absolute[0] if isinstance(texts, str) else absolute
+    text = settled(config.data.text, say)
     return config.model_copy(update={"data": config.data.model_copy(update={"text": text})})
 
 
