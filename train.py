@@ -1,6 +1,7 @@
 """Train a model: `python train.py --config tiny.yaml`, or go on: `python train.py --resume RUN`."""
 
 import sys
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
@@ -24,14 +25,12 @@ def main(argv: list[str]) -> int:
     add("--exact", action="store_true", help="with --resume: only if bit for bit the same")
     add("--init-from", metavar="RUN", type=not_empty, help="fine-tune this run's best model")
     add("--print-config", action="store_true", help="show the resolved config and stop")
+    add("--dry-run", action="store_true", help="stop after the report on the text and the config")
     add_config_flags(parser)
     args = parser.parse_all(argv)
     overrides = overrides_of(args)
     if args.resume:
-        if args.config or args.init_from or args.print_config:
-            what = "--resume uses the run's own config"
-            raise Mistake(Exit.USAGE, what, "leave out --config, --init-from and --print-config")
-        return _resume(args.resume, overrides, args.exact)
+        return _resume(args, overrides)
     if args.exact:
         what = "--exact goes with --resume"
         raise Mistake(Exit.USAGE, what, "leave it out, or give the run with --resume")
@@ -52,7 +51,7 @@ def main(argv: list[str]) -> int:
     if origin and args.print_config:
         print(to_yaml(with_model_of(origin, config)), end="")
         return Exit.DONE
-    return train_new(config, path.stem, origin)
+    return train_new(config, path.stem, origin, args.dry_run)
 
 
 def _require_same_model(overrides: dict[str, object]) -> None:
@@ -63,7 +62,11 @@ def _require_same_model(overrides: dict[str, object]) -> None:
         raise Mistake(Exit.USAGE, what, "leave it out, or leave out --init-from")
 
 
-def _resume(run: str, overrides: dict[str, object], exact: bool) -> int:
+def _resume(args: Namespace, overrides: dict[str, object]) -> int:
+    if args.config or args.init_from or args.print_config or args.dry_run:
+        what = "--resume uses the run's own config"
+        fix = "leave out --config, --init-from, --print-config and --dry-run"
+        raise Mistake(Exit.USAGE, what, fix)
     fixed = [
         key
         for key in overrides
@@ -76,7 +79,7 @@ def _resume(run: str, overrides: dict[str, object], exact: bool) -> int:
     from gpt.command.config_file import overridden
     from gpt.training.run import resume
 
-    return resume(Path(run), partial(overridden, overrides=overrides), exact)
+    return resume(Path(args.resume), partial(overridden, overrides=overrides), args.exact)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from gpt.errors import Exit, Mistake, say
 
 
 def main(argv: list[str]) -> int:
-    """Prepare a named corpus or a user's text, and print its size."""
+    """Prepare a named corpus or a user's text, and print what a look at it finds."""
     parser = Parser(prog="scripts/prepare_data.py", description=__doc__)
     add = parser.add_argument
     add(
@@ -28,8 +28,8 @@ def main(argv: list[str]) -> int:
             raise Mistake(Exit.USAGE, "--from goes with a named corpus", "give one path, not two")
         keep_named_text(args.name, _read(args.source))
     data = DataConfig(corpus=args.name) if named else DataConfig(text=settled(args.name, say))
-    prepared = load_corpus(Config(data=data), say)
-    say(f"{prepared.name}: {len(prepared.ids):,} characters, {len(prepared.tokenizer)} distinct")
+    for line in load_corpus(Config(data=data), say).report:
+        say(line)
     return Exit.DONE
 
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from gpt import paths
 from gpt.config import Config
-from gpt.data import corpus, prepare
+from gpt.data import corpus, prepare, shares
 from gpt.data import text as text_module
 from gpt.data.corpus import Corpus, load_corpus
 from gpt.data.shares import Source, split_at
+from gpt.data.survey import Survey, survey_text
 from gpt.data.text import read_chunks, text_sha256
 from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit, Mistake
@@ -145,7 +146,7 @@ def test_a_text_is_prepared_once(write: Write) -> None:
     assert said == ["preparing text.txt: 60 characters, 8 distinct"]
     assert first.ids.tolist() == again.ids.tolist()
     with pytest.MonkeyPatch.context() as patch:
-        patch.delattr(prepare, "read_chunks")  # a known text need not be decoded
+        patch.delattr(shares, "read_chunks")  # a known text need not be decoded
         assert load_corpus(config_of(path), said.append).ids.tolist() == first.ids.tolist()
     write("hello World " * 5)
     assert "W" in load_corpus(config_of(path), said.append).tokenizer.alphabet
@@ -186,8 +187,11 @@ def test_meta_says_what_the_ids_are(write: Write) -> None:
     assert said == {
         "alphabet": "ab",
         "lengths": [36],
+        "counts": [18, 18],
+        "composes": False,
         "sha256": digest,
         "ids_sha256": hashlib.sha256(ids).hexdigest(),
+        "passages_sha256": hashlib.sha256(b"").hexdigest(),
     }
 
 
@@ -209,7 +213,7 @@ def test_what_another_process_prepared_meanwhile_is_not_prepared_again(
     said: list[str] = []
     source = Source([path], 0.2)
     assert source.sha256 == sha256
-    prepare.prepare(source, prepare.survey_text([path]), folder, said.append)
+    prepare.prepare(source, survey_text([path]), folder, said.append)
     assert said == [], "no second look under the lock"
 
 
@@ -221,7 +225,7 @@ def test_a_text_that_changes_while_it_is_read(
     path = write("hello world " * 5)
     survey = corpus.survey_text
 
-    def change(texts: list[Path]) -> prepare.Survey:
+    def change(texts: list[Path]) -> Survey:
         found = survey(texts)
         write(content)
         return found

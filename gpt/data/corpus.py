@@ -11,9 +11,11 @@ import numpy.typing as npt
 from gpt import paths
 from gpt.config import Config
 from gpt.data.named import named_text
-from gpt.data.prepare import Survey, prepare, prepared_survey, survey_text
+from gpt.data.prepare import prepare, prepared_passages, prepared_survey
+from gpt.data.report import report_of
 from gpt.data.shares import Source, split_sizes
 from gpt.data.sources import own_texts, shown
+from gpt.data.survey import Survey, survey_text
 from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit, Mistake
 
@@ -31,6 +33,7 @@ class Corpus:
     ids: Ids
     sha256: str  # of the text, UTF-8, line ends as \n; of several files, see gpt/data/shares.py
     train_length: int
+    report: tuple[str, ...] = ()  # lines: the size of the text, and what is odd about it
 
     @cached_property
     def train_ids(self) -> Ids:
@@ -103,7 +106,9 @@ def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
     tokenizer = CharTokenizer(survey.alphabet)
     ids = np.memmap(folder / "ids.bin", dtype=tokenizer.dtype, mode="r")
     train_length, _ = split_sizes(survey.lengths, data.val_fraction)
-    return Corpus(name, tokenizer, ids, source.sha256, train_length)
+    report = report_of(source, survey, ids[train_length:], prepared_passages(folder))
+    report = (f"{name}: {report[0]}", *report[1:])
+    return Corpus(name, tokenizer, ids, source.sha256, train_length, report)
 
 
 def _say_several(source: Source, say: Callable[[str], None]) -> None:

@@ -1,60 +1,39 @@
 """Prepare a text in two passes; training memory-maps the ids that they write.
 
-A prepared text is a folder data/prepared/<16 digits of its SHA-256>/ of two files: `ids.bin`, the
-ids in the narrowest type, and `meta.json`, with the alphabet and the SHA-256 of text and ids. A
-text may be larger than memory. Several files are arranged as `gpt/data/shares.py` says.
+A prepared text is a folder data/prepared/<16 digits of its SHA-256>/ of three files: `ids.bin`, the
+ids in the narrowest type, `passages.bin`, what `gpt/data/passages.py` found, and `meta.json`, with
+the survey and the SHA-256 of text and files. A text may be larger than memory. Several files are
+arranged as `gpt/data/shares.py` says.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gpt import files
-from gpt.data.shares import SEPARATOR, Source
+from gpt.data.passages import Passages, Places, mark_of
+from gpt.data.shares import Source
 from gpt.data.sources import shown
-from gpt.data.text import changed, read_chunks
-from gpt.data.tokenizer import CharTokenizer, UnknownCharacter, code_points
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What one pass over a text finds."""
-
-    lengths: list[int]  # characters of each file
-    alphabet: str  # with the separator's, if there are several
-
-
-def survey_text(texts: list[Path]) -> Survey:
-    """Read the texts once: lengths and alphabet.
-
-    Raises:
-        Mistake: with exit code 3 at the first byte that is not UTF-8.
-    """
-    seen = np.zeros(0x110000, dtype=bool)
-    seen[code_points(SEPARATOR)] = len(texts) > 1
-    lengths = [0] * len(texts)
-    for index, path in enumerate(texts):
-        for text in read_chunks([path]):
-            points = code_points(text)
-            lengths[index] += len(points)
-            if not seen.take(points).all():  # rarely true; reading is faster than writing
-                seen[points] = True
-    return Survey(lengths, "".join(map(chr, np.flatnonzero(seen))))
+from gpt.data.survey import Survey
+from gpt.data.text import changed
+from gpt.data.tokenizer import CharTokenizer, UnknownCharacter
 
 
 def prepared_survey(folder: Path, sha256: str) -> Survey | None:
     """The survey of the text with this SHA-256 if `folder` holds it, prepared and undamaged."""
     try:
         meta = json.loads((folder / "meta.json").read_bytes())
-        survey = Survey(meta["lengths"], meta["alphabet"])
+        survey = Survey(**{field.name: meta[field.name] for field in fields(Survey)})
         with (folder / "ids.bin").open("rb") as file:
             ids_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        whole = meta == _meta(survey, sha256, ids_sha256)
+        passages_sha256 = hashlib.sha256((folder / "passages.bin").read_bytes()).hexdigest()
+        whole = meta == _meta(survey, sha256, ids_sha256, passages_sha256)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):  # missing or damaged
         return None
     return survey if whole else None
@@ -79,27 +58,44 @@ def prepare(source: Source, survey: Survey, folder: Path, say: Callable[[str], N
             files.publish_directory(folder, _contents(source, survey))
 
 
-def _contents(source: Source, survey: Survey) -> dict[str, Iterator[bytes]]:
-    """The two files, made while they are written; meta.json needs the digest of the ids."""
-    tokenizer = CharTokenizer(survey.alphabet)
-    written = hashlib.sha256()
+def prepared_passages(folder: Path) -> Places:
+    """What `Passages.found` gave of the text that `folder` holds, prepared."""
+    return np.fromfile(folder / "passages.bin", dtype=np.int64).reshape(-1, 2)
 
-    def ids() -> Iterator[bytes]:
+
+def _contents(source: Source, survey: Survey) -> dict[str, Iterator[bytes]]:
+    """The files, made while they are written; meta.json, the last, has the others' digests."""
+    tokenizer = CharTokenizer(survey.alphabet)
+    passages = Passages(mark_of(survey.alphabet, survey.counts))
+    digests = [hashlib.sha256(), hashlib.sha256()]
+
+    def ids() -> Iterator[npt.NDArray[np.unsignedinteger]]:
         try:
             for text in source.pieces(survey.lengths):
-                data = tokenizer.encode(text).tobytes()
-                written.update(data)
-                yield data
+                yield tokenizer.encode(text)
         except UnknownCharacter:
             raise changed(source.texts) from None
 
+    def ids_bin() -> Iterator[bytes]:
+        for piece in passages.watched(ids()):
+            data = piece.tobytes()
+            digests[0].update(data)
+            yield data
+
+    def passages_bin() -> Iterator[bytes]:
+        data = passages.found().tobytes()
+        digests[1].update(data)
+        yield data
+
     def meta() -> Iterator[bytes]:
-        yield json.dumps(_meta(survey, source.sha256, written.hexdigest())).encode()
+        hexes = (digest.hexdigest() for digest in digests)
+        yield json.dumps(_meta(survey, source.sha256, *hexes)).encode()
 
-    return {"ids.bin": ids(), "meta.json": meta()}
+    return {"ids.bin": ids_bin(), "passages.bin": passages_bin(), "meta.json": meta()}
 
 
-def _meta(survey: Survey, sha256: str, ids_sha256: str) -> dict[str, Any]:
+def _meta(survey: Survey, sha256: str, ids_sha256: str, passages_sha256: str) -> dict[str, Any]:
     """The content of meta.json, with a digest of itself, so that a damaged alphabet is noticed."""
     meta = {**asdict(survey), "sha256": sha256, "ids_sha256": ids_sha256}
+    meta["passages_sha256"] = passages_sha256
     return {**meta, "meta_sha256": hashlib.sha256(json.dumps(meta).encode()).hexdigest()}

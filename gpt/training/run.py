@@ -13,7 +13,7 @@ from gpt.data.sources import settled
 from gpt.device import find_device, uses_bf16
 from gpt.errors import Exit, Mistake, say
 from gpt.evaluate import bits
-from gpt.memory import require_memory
+from gpt.memory import require_memory, step_memory
 from gpt.storage.checkpoint import Checkpoint, Progress, save_checkpoint
 from gpt.storage.find import load_last
 from gpt.storage.run_directory import (
@@ -36,18 +36,22 @@ from gpt.training.identity import (
     risen_rate,
 )
 from gpt.training.monitor import Monitor
+from gpt.training.outlook import outlook
 from gpt.training.trainer import Trainer
 
 TRAINING_COST = 3  # training on a character costs about as much as evaluating three
 ENOUGH_TO_EVALUATE = 100_000  # characters; more make a loss hardly more certain
 
 
-def train_new(config: Config, name: str, init_from: Checkpoint | None = None) -> int:
+def train_new(
+    config: Config, name: str, init_from: Checkpoint | None = None, dry_run: bool = False
+) -> int:
     """Train a new run and return the exit code.
 
     Args:
         name: what the run is called, after the time stamp, where run.dir is not given.
         init_from: fine-tune this model.
+        dry_run: stop after the report and, on stdout, the config; no run is written.
 
     Raises:
         Mistake: with the exit code of whatever prevents the run: see `load_corpus`, `create_run`,
@@ -62,6 +66,10 @@ def train_new(config: Config, name: str, init_from: Checkpoint | None = None) ->
     start.progress.identity = identity(config, corpus)
     if not all(tensor.isfinite().all() for tensor in start.weights.values()):
         raise Mistake(Exit.NUMERIC, "the initial weights are not finite", "lower model.init_std")
+    if dry_run:
+        _report(config, corpus, start)
+        print(to_yaml(config), end="")
+        return Exit.DONE
     run = create_run(config, name)
     with locked(run):
         save_checkpoint(run, start)  # from here on the run can be resumed
@@ -133,14 +141,23 @@ def _warn_of_long_evaluations(config: Config, corpus: Corpus) -> None:
         )
 
 
+def _report(config: Config, corpus: Corpus, start: Checkpoint) -> None:
+    """Say what is trained on what, and what is to be expected of it."""
+    parameters = sum(tensor.numel() for tensor in start.weights.values())
+    _, memory = step_memory(config, len(corpus.tokenizer))
+    for line in corpus.report:
+        say(line)
+    say(
+        f"model: {parameters:,} parameters; {find_device(config.train.device)} "
+        f"({torch.get_num_threads()} threads), {'bf16' if uses_bf16(config) else 'fp32'}; "
+        f"about {memory / 2**30:.1g} GiB of memory for a step"
+    )
+    say(outlook(config, corpus.train_length, parameters))
+
+
 def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> int:
     """Train from `start` to the end or a signal, and say how to go on."""
-    parameters = sum(tensor.numel() for tensor in start.weights.values())
-    say(
-        f"{corpus.name}: {len(corpus.ids):,} characters, {len(corpus.tokenizer)} distinct; "
-        f"model: {parameters:,} parameters; {find_device(config.train.device)} "
-        f"({torch.get_num_threads()} threads), {'bf16' if uses_bf16(config) else 'fp32'}"
-    )
+    _report(config, corpus, start)
     files.replace_file(run / "config.yaml", to_yaml(config).encode())
     step = start.progress.step
     with (

@@ -1,0 +1,155 @@
+"""A look at the text in a few lines: its size, and what is odd about it and what is done with it.
+
+What is normal is not said. Each bound has its reason beside it.
+"""
+
+import codecs
+import unicodedata
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from gpt.data.passages import LENGTH, Places, share_seen_before
+from gpt.data.shares import Source, split_sizes
+from gpt.data.survey import Survey
+
+RARE = 10  # occurrences in training; a character with fewer has hardly a context to be learned from
+MOST_RARE = 0.2  # of the alphabet: below, rare ones are the usual tail; above, they fill the tables
+HALF = 0.5  # of the text is one character: its loss then tells of that character alone
+SEEN = 0.01  # of the validation part: less moves its loss by less than what seeds do
+LINE = 2000  # characters: longer lines are no lines to read, and samples cannot end at their ends
+SHOWN = 8  # characters in a line of the report
+PIECE = 1 << 20  # ids that are counted at once
+
+Ids = npt.NDArray[np.unsignedinteger]
+
+
+def report_of(source: Source, survey: Survey, val_ids: Ids, passages: Places) -> tuple[str, ...]:
+    """The lines of the report; the first is always there."""
+    return (
+        _size(source, survey),
+        *_bytes_that_were_left_out(source, survey),
+        *_odd_characters(survey),
+        *_unlike_shares(survey, _count(val_ids, len(survey.alphabet))),
+        *_copies(share_seen_before(passages, split_sizes(survey.lengths, source.val_fraction)[0])),
+    )
+
+
+def _size(source: Source, survey: Survey) -> str:
+    train, val = split_sizes(survey.lengths, source.val_fraction)
+    lines = dict(zip(survey.alphabet, survey.counts, strict=True)).get("\n", 0)
+    where = "the last" if len(source.texts) == 1 else "at the end of each file, in all"
+    return (
+        f"{train + val:,} characters, {len(survey.alphabet)} distinct, {_many(lines, 'line')}; "
+        f"{where} {val:,} are kept for validation"
+    )
+
+
+def _bytes_that_were_left_out(source: Source, survey: Survey) -> Iterator[str]:
+    """Marks of byte order, and the CR of CR LF: what the files have and the text has not."""
+    marks = 0
+    for path in source.texts:
+        with path.open("rb") as file:
+            marks += file.read(3) == codecs.BOM_UTF8
+    if marks:
+        files = "" if len(source.texts) == 1 else f" of {_many(marks, 'file')}"
+        yield f"a byte order mark (BOM) at the start{files} is left out"
+    points = np.array([ord(character) for character in survey.alphabet])
+    widths = 1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
+    in_files = sum(path.stat().st_size for path in source.texts) - len(codecs.BOM_UTF8) * marks
+    crs = in_files - int(np.dot(widths, survey.counts))
+    if crs > 0:
+        yield f"{_many(crs, 'line end')} of CR LF, as on Windows: read as line ends alone"
+
+
+def _odd_characters(survey: Survey) -> Iterator[str]:
+    counted = dict(zip(survey.alphabet, survey.counts, strict=True))
+    control = [c for c in counted if _is_control(c) and counted[c]]
+    if control:
+        yield f"control characters are kept, as any other: {_listed(control, counted)}"
+    if lost := counted.get("\ufffd"):
+        yield (
+            f"U+FFFD stands {_many(lost, 'time')} for what an earlier conversion lost; it is kept: "
+            "better convert the text anew"
+        )
+    if survey.composes and (pair := _two_ways(survey.alphabet)):
+        composed, parts = pair
+        yield (
+            f"{composed} is there as one character, and letters as {parts}: two spellings of the "
+            "same are kept; better normalise the text to NFC"
+        )
+    size = sum(survey.lengths)
+    most = max(counted, key=lambda c: counted[c])
+    if counted[most] > HALF * size:
+        yield f"{_name(most)} makes up {counted[most] / size:.0%} of the text"
+    if counted.get("\n", 0) * LINE < size:
+        yield f"hardly a line end: one in {size // max(counted.get(chr(10), 0), 1):,} characters"
+
+
+def _unlike_shares(survey: Survey, val: npt.NDArray[np.int64]) -> Iterator[str]:
+    """Characters that training never or seldom shows."""
+    train = np.array(survey.counts) - val
+    names = np.array(list(survey.alphabet), dtype=object)
+    if (new := (train <= 0) & (val > 0)).any():
+        counted = dict(zip(names[new], val[new].tolist(), strict=True))
+        yield (
+            f"the validation part has {_many(int(new.sum()), 'character')} that training never "
+            f"shows: {_listed(list(counted), counted)}"
+        )
+    rare = (train > 0) & (train < RARE)
+    if rare.sum() > MOST_RARE * len(names):
+        yield (
+            f"{rare.sum():,} of the {len(names):,} characters are rare, below {RARE} times in "
+            "training: the model learns little of them"
+        )
+
+
+def _copies(share: float) -> Iterator[str]:
+    if share > SEEN:
+        yield (
+            f"about {share:.0%} of the validation part stands in the training part too, in "
+            f"passages of {LENGTH} characters and more: its loss is lower than on new text"
+        )
+
+
+def _count(ids: Ids, distinct: int) -> npt.NDArray[np.int64]:
+    """How often each id occurs; in pieces, as numpy's counting needs eight times their size."""
+    counts = np.zeros(distinct, dtype=np.int64)
+    for start in range(0, len(ids), PIECE):
+        counts += np.bincount(ids[start : start + PIECE], minlength=distinct)
+    return counts
+
+
+def _two_ways(alphabet: str) -> tuple[str, str] | None:
+    """A character, and a pair such as e + U+0301, of which the alphabet could hold either."""
+    there = set(alphabet)
+    for character in alphabet:
+        parts = unicodedata.normalize("NFD", character)
+        if len(parts) == 2 and there.issuperset(parts):
+            return character, f"{parts[0]} + U+{ord(parts[1]):04X}"
+    return None
+
+
+def _is_control(character: str) -> bool:
+    """Also U+FEFF: the byte order mark of a file that was appended to another."""
+    return (unicodedata.category(character) == "Cc" and character not in "\n\t") or (
+        character == "\ufeff"
+    )
+
+
+def _listed(characters: list[str], counted: dict[str, int]) -> str:
+    """The most frequent ones with their counts, and how many more there are."""
+    characters = sorted(characters, key=lambda c: -counted[c])
+    more = f", {len(characters) - SHOWN} more" if len(characters) > SHOWN else ""
+    return ", ".join(f"{_name(c)} ({counted[c]:,})" for c in characters[:SHOWN]) + more
+
+
+def _name(character: str) -> str:
+    """The character if it can be seen, else its code point."""
+    category = unicodedata.category(character)
+    return character if category[0] in "LNPS" else f"U+{ord(character):04X}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
