@@ -19,7 +19,7 @@ def said(characters: int, parameters: int, steps: int, weight_decay: float = 0.0
         (1_000_000, 800_000, 9000, "read 9.0 times: the model, of fewer parameters than that"),
         (200_000, 800_000, 1600, "read 8.0 times: it begins to learn them by heart"),
         (100_000, 800_000, 9000, "read 90 times: it learns them by heart, and the best model"),
-        (2_700, 800_000, 900, "read 333 times: little text, soon learned by heart; expect its own"),
+        (2_700, 800_000, 900, "read 333 times: soon learned by heart; expect the text"),
         (2_700, 800_000, 0, "read 0.0 times: too seldom"),
     ],
 )

@@ -62,6 +62,13 @@ def test_of_several_files_all_is_counted_and_nothing_odd_is_found(look: Look) ->
     assert line.endswith("at the end of each file, in all 4,002 are kept for validation")
 
 
+def test_the_line_ends_between_files_are_shown_in_training_too(look: Look) -> None:
+    texts = [prose("abcdefgh", 9000, seed).replace("\n", " ") for seed in range(3)]
+    first, *odd = look(*texts)
+    assert "8 lines" in first
+    assert odd == ["hardly a line end: 8 in 27,008 characters"]
+
+
 greek = prose("αβγδεζηθικλμνξοπρστυφχψωάέήίόύώ", 200_000)
 hindi = prose("कखगघचछजझटठडढणतथदधनपफबभमयरलवशसह", 150_000).replace("क", "क्षि").replace("त", "तं")
 japanese = prose("".join(map(chr, range(0x3041, 0x3097))) + "日本語学生先生大小中国", 200_000)
@@ -113,7 +120,7 @@ ODD = {  # text -> what its report says
     "one character": (ENGLISH + "=" * 40_000, ["= makes up 57% of the text"]),
     "no lines": (
         ENGLISH.replace("\n", " "),
-        ["hardly a line end: one in 30,000 characters"],
+        ["hardly a line end: 0 in 30,000 characters"],
     ),
     "new characters": (
         ENGLISH + "ß☃☃",

@@ -5,20 +5,22 @@ What is normal is not said. Each bound has its reason beside it.
 
 import codecs
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from gpt.data.passages import LENGTH, Places, share_seen_before
-from gpt.data.shares import Source, split_sizes
+from gpt.data.shares import SEPARATOR, Source, split_sizes
 from gpt.data.survey import Survey
 
 RARE = 10  # occurrences in training; a character with fewer has hardly a context to be learned from
 MOST_RARE = 0.2  # of the alphabet: below, rare ones are the usual tail; above, they fill the tables
+LITTLE = 20_000  # characters: in less text most characters are rare
 HALF = 0.5  # of the text is one character: its loss then tells of that character alone
 SEEN = 0.01  # of the validation part: less moves its loss by less than what seeds do
 LINE = 2000  # characters: longer lines are no lines to read, and samples cannot end at their ends
+LINE_END = "\n"
 SHOWN = 8  # characters in a line of the report
 PIECE = 1 << 20  # ids that are counted at once
 
@@ -27,22 +29,18 @@ Ids = npt.NDArray[np.unsignedinteger]
 
 def report_of(source: Source, survey: Survey, val_ids: Ids, passages: Places) -> tuple[str, ...]:
     """The lines of the report; the first is always there."""
-    return (
-        _size(source, survey),
-        *_bytes_that_were_left_out(source, survey),
-        *_odd_characters(survey),
-        *_unlike_shares(survey, _count(val_ids, len(survey.alphabet))),
-        *_copies(share_seen_before(passages, split_sizes(survey.lengths, source.val_fraction)[0])),
-    )
-
-
-def _size(source: Source, survey: Survey) -> str:
     train, val = split_sizes(survey.lengths, source.val_fraction)
-    lines = dict(zip(survey.alphabet, survey.counts, strict=True)).get("\n", 0)
+    counted = dict(zip(survey.alphabet, survey.counts, strict=True))
+    if separators := train + val - sum(survey.lengths):
+        counted[SEPARATOR[0]] += separators  # it is nothing but line ends
     where = "the last" if len(source.texts) == 1 else "at the end of each file, in all"
     return (
-        f"{train + val:,} characters, {len(survey.alphabet)} distinct, {_many(lines, 'line')}; "
-        f"{where} {val:,} are kept for validation"
+        f"{train + val:,} characters, {len(counted)} distinct, "
+        f"{_many(counted.get(LINE_END, 0), 'line')}; {where} {val:,} are kept for validation",
+        *_bytes_that_were_left_out(source, survey),
+        *_odd_characters(counted, survey.composes),
+        *_unlike_shares(counted, _count(val_ids, len(counted))),
+        *_copies(share_seen_before(passages, train)),
     )
 
 
@@ -63,8 +61,7 @@ def _bytes_that_were_left_out(source: Source, survey: Survey) -> Iterator[str]:
         yield f"{_many(crs, 'line end')} of CR LF, as on Windows: read as line ends alone"
 
 
-def _odd_characters(survey: Survey) -> Iterator[str]:
-    counted = dict(zip(survey.alphabet, survey.counts, strict=True))
+def _odd_characters(counted: dict[str, int], composes: bool) -> Iterator[str]:
     control = [c for c in counted if _is_control(c) and counted[c]]
     if control:
         yield f"control characters are kept, as any other: {_listed(control, counted)}"
@@ -73,34 +70,34 @@ def _odd_characters(survey: Survey) -> Iterator[str]:
             f"U+FFFD stands {_many(lost, 'time')} for what an earlier conversion lost; it is kept: "
             "better convert the text anew"
         )
-    if survey.composes and (pair := _two_ways(survey.alphabet)):
+    if composes and (pair := _two_ways(counted)):
         composed, parts = pair
         yield (
             f"{composed} is there as one character, and letters as {parts}: two spellings of the "
             "same are kept; better normalise the text to NFC"
         )
-    size = sum(survey.lengths)
+    size = sum(counted.values())
     most = max(counted, key=lambda c: counted[c])
     if counted[most] > HALF * size:
         yield f"{_name(most)} makes up {counted[most] / size:.0%} of the text"
-    if counted.get("\n", 0) * LINE < size:
-        yield f"hardly a line end: one in {size // max(counted.get(chr(10), 0), 1):,} characters"
+    lines = counted.get(LINE_END, 0)
+    if lines * LINE < size:
+        yield f"hardly a line end: {lines:,} in {size:,} characters"
 
 
-def _unlike_shares(survey: Survey, val: npt.NDArray[np.int64]) -> Iterator[str]:
+def _unlike_shares(counted: dict[str, int], val: npt.NDArray[np.int64]) -> Iterator[str]:
     """Characters that training never or seldom shows."""
-    train = np.array(survey.counts) - val
-    names = np.array(list(survey.alphabet), dtype=object)
-    if (new := (train <= 0) & (val > 0)).any():
-        counted = dict(zip(names[new], val[new].tolist(), strict=True))
+    train = np.array(list(counted.values())) - val
+    new = {c: int(n) for c, t, n in zip(counted, train, val, strict=True) if n and not t}
+    if new:
         yield (
-            f"the validation part has {_many(int(new.sum()), 'character')} that training never "
-            f"shows: {_listed(list(counted), counted)}"
+            f"the validation part has {_many(len(new), 'character')} that training never "
+            f"shows: {_listed(list(new), new)}"
         )
     rare = (train > 0) & (train < RARE)
-    if rare.sum() > MOST_RARE * len(names):
+    if train.sum() > LITTLE and rare.sum() > MOST_RARE * len(counted):
         yield (
-            f"{rare.sum():,} of the {len(names):,} characters are rare, below {RARE} times in "
+            f"{rare.sum():,} of the {len(counted):,} characters are rare, below {RARE} times in "
             "training: the model learns little of them"
         )
 
@@ -121,7 +118,7 @@ def _count(ids: Ids, distinct: int) -> npt.NDArray[np.int64]:
     return counts
 
 
-def _two_ways(alphabet: str) -> tuple[str, str] | None:
+def _two_ways(alphabet: Iterable[str]) -> tuple[str, str] | None:
     """A character, and a pair such as e + U+0301, of which the alphabet could hold either."""
     there = set(alphabet)
     for character in alphabet:
@@ -147,6 +144,8 @@ def _listed(characters: list[str], counted: dict[str, int]) -> str:
 
 def _name(character: str) -> str:
     """The character if it can be seen, else its code point."""
+    if character in (" ", LINE_END):
+        return "the space" if character == " " else "the line end"
     category = unicodedata.category(character)
     return character if category[0] in "LNPS" else f"U+{ord(character):04X}"
 

@@ -19,8 +19,8 @@ def outlook(config: Config, characters: int, parameters: int) -> str:
     read = f"the {characters:,} characters for training are read {_number(times)} times"
     if characters < LITTLE_TEXT and times > SELDOM:
         return (
-            f"{read}: little text, soon learned by heart; expect its own words and lines, "
-            f"nothing new; the best model comes early; {ENOUGH_TEXT:,} characters would teach more"
+            f"{read}: soon learned by heart; expect the text's own words and lines, no new ones; "
+            f"{ENOUGH_TEXT:,} characters teach more"
         )
     if times <= SELDOM:
         return f"{read}: too seldom to learn them by heart"
