@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt.command.config_file import load_config, overridden
+import train
+from gpt import paths
+from gpt.command.config_file import load_config, overridden, to_yaml
 from gpt.config import Config
 from gpt.data.corpus import Corpus
 from gpt.data.shares import split_at
 from gpt.data.tokenizer import CharTokenizer
-from gpt.errors import Exit
+from gpt.errors import Exit, Mistake
 from gpt.paths import CONFIGS
 from gpt.training.run import _warn_of_long_evaluations, resume, train_new
 
@@ -109,3 +112,47 @@ def tree(run: Path) -> dict[Path, bytes]:
     """Every file of a run but its lock."""
     found = (path for path in run.rglob("*") if path.is_file() and path.name != ".lock")
     return {path: path.read_bytes() for path in found}
+
+
+# --- the report --------------------------------------------------------------------------------
+
+
+def test_a_dry_run_stops_after_the_report_and_the_config(
+    toy_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "toy.yaml").write_text(to_yaml(toy_config), "utf-8")
+    assert train.main(["--config", str(tmp_path / "toy.yaml"), "--dry-run"]) == Exit.DONE
+    out, err = capsys.readouterr()
+    assert Config.model_validate(yaml.safe_load(out)) == toy_config
+    lines = err.splitlines()
+    assert lines[1].startswith("verse.txt: 1,500 characters, 36 distinct, 120 lines; the last 150 ")
+    model = r"model: [\d,]+ parameters; cpu \(1 threads\), fp32; about [\d.]+ GiB of memory for a s"
+    assert any(re.match(model, line) for line in lines)
+    assert lines[-1].startswith("the 1,350 characters for training are read 0.1 times: too seldom")
+    assert not paths.RUNS.exists()
+
+
+def test_a_training_says_what_its_dry_run_says(
+    toy_config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_new(toy_config, "toy", dry_run=True)
+    preparing, *report = capsys.readouterr().err.splitlines()
+    assert preparing.startswith("preparing verse.txt")
+    train_new(toy_config, "toy")
+    assert capsys.readouterr().err.splitlines()[: len(report)] == report
+
+
+def test_of_3_kb_it_is_said_plainly_what_to_expect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "little.txt").write_text("".join(f"{n} bottles of beer\n" for n in range(160)))
+    argv = ["--config", "tiny.yaml", "--data.text", str(tmp_path / "little.txt"), "--dry-run"]
+    assert train.main([*argv, "--device", "cpu"]) == Exit.DONE
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "times: soon learned by heart; expect the text's own words and lines" in last
+
+
+def test_a_dry_run_does_not_go_with_resume() -> None:
+    with pytest.raises(Mistake, match="--resume uses the run's own config") as caught:
+        train.main(["--resume", "run", "--dry-run"])
+    assert "--dry-run" in caught.value.fix

@@ -16,6 +16,7 @@ FACTOR = np.uint64(0x9E3779B97F4A7C15 | 1)  # odd, so it has an inverse modulo 2
 INVERSE = np.uint64(pow(int(FACTOR), -1, 1 << 64))
 
 Places = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.unsignedinteger]
 
 
 class Passages:
@@ -30,13 +31,11 @@ class Passages:
         self.bound = np.uint64((1 << 64) - 1)  # the largest hash in the sample
         self.hashes = np.zeros(0, dtype=np.uint64)
         self.places = np.zeros(0, dtype=np.int64)
-        self._rest = np.zeros(0, dtype=np.uint64)  # the end of the pieces so far
+        self._rest: Ids = np.zeros(0, dtype=np.uint8)  # the end of the pieces so far
         self._start = 0  # its place in the text
         self._powers = np.ones((2, 0), dtype=np.uint64)
 
-    def watched(
-        self, pieces: Iterable[npt.NDArray[np.unsignedinteger]]
-    ) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+    def watched(self, pieces: Iterable[Ids]) -> Iterator[Ids]:
         """`pieces` of ids, unchanged; each is looked at as it passes."""
         for piece in pieces:
             self._look_at(piece)
@@ -49,8 +48,8 @@ class Passages:
         _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
         return np.stack([places, places[first[which]]], axis=1)
 
-    def _look_at(self, piece: npt.NDArray[np.unsignedinteger]) -> None:
-        ids = np.concatenate([self._rest, piece])
+    def _look_at(self, piece: Ids) -> None:
+        ids = np.concatenate([self._rest.astype(piece.dtype), piece])
         starts = np.flatnonzero(ids[:-LENGTH] == self.mark) + 1
         if len(starts):
             hashes = self._hashes(ids, starts)
@@ -62,7 +61,7 @@ class Passages:
         looked_at = max(len(ids) - LENGTH, 0)
         self._rest, self._start = ids[looked_at:].copy(), self._start + looked_at
 
-    def _hashes(self, ids: npt.NDArray[np.uint64], starts: Places) -> npt.NDArray[np.uint64]:
+    def _hashes(self, ids: Ids, starts: Places) -> npt.NDArray[np.uint64]:
         """Of each passage: the sum of id x FACTOR^place within it, mixed. Modulo 2^64."""
         if self._powers.shape[1] <= len(ids):
             factors = np.repeat(np.array([[FACTOR], [INVERSE]]), len(ids) + 1, axis=1)
@@ -70,7 +69,7 @@ class Passages:
             self._powers = np.cumprod(factors, axis=1)
         powers, inverse_powers = self._powers
         sums = np.zeros(len(ids) + 1, dtype=np.uint64)
-        np.cumsum((ids + np.uint64(1)) * powers[: len(ids)], out=sums[1:])
+        np.cumsum(ids * powers[: len(ids)], out=sums[1:])
         hashes = (sums[starts + LENGTH] - sums[starts]) * inverse_powers[starts]
         for _ in range(2):  # low bits reach high ones by the product, high ones low by the shift
             hashes = (hashes ^ (hashes >> np.uint64(32))) * FACTOR
