@@ -175,6 +175,16 @@ def test_a_change_of_any_byte_of_a_preparation_is_noticed(write: Write) -> None:
     assert prepare.prepared_survey(folder, made.sha256)
 
 
+def test_a_change_of_the_passages_is_noticed(write: Write) -> None:
+    made = load_corpus(config_of(write("a line of a text\n" * 40)), ignore)
+    (file,) = paths.DATA.rglob("passages.bin")
+    data = file.read_bytes()
+    assert prepare.prepared_survey(file.parent, made.sha256)
+    for changed in (data[:-1], data[:-1] + b"x", data + b"x"):
+        file.write_bytes(changed)
+        assert not prepare.prepared_survey(file.parent, made.sha256)
+
+
 def test_meta_says_what_the_ids_are(write: Write) -> None:
     load_corpus(config_of(write("abba" * 9)), ignore)
     (meta,) = paths.DATA.rglob("meta.json")

@@ -74,6 +74,15 @@ def test_a_single_passage_that_fills_the_text_is_seen(monkeypatch: pytest.Monkey
     assert share_seen_before(places, 4000) == 1.0
 
 
+def test_of_a_passage_that_fills_the_sample_the_first_places_stay() -> None:
+    looking = Passages(LINE_END)
+    looking.hashes = np.array([9, 1, 9, 2, 9, 9, 9, 9, 2, 9], dtype=np.uint64)
+    looking.places = np.arange(10)
+    looking._thin_out()
+    assert looking.places.tolist() == [0, 1, 2, 3, 4, 6, 8]
+    assert looking.found()[:, 1].tolist() == [0, 1, 0, 3, 0, 0, 3]
+
+
 def test_ids_of_two_bytes_and_a_text_shorter_than_a_passage() -> None:
     ids = np.concatenate([lines(9, seed=3).astype(np.uint16) * 999] * 2)
     assert share_seen_before(found_in(ids), len(ids) // 2) > 0.5

@@ -149,6 +149,7 @@ def test_decomposed_text_alone_is_one_spelling(look: Look) -> None:
     """Of accents that compose with nothing, and of text that is decomposed all through."""
     stressed = "".join(f"{word}\u0301 " for word in prose("бвгдж", 9000).split(" "))
     assert look("é" * 20 + stressed)[1:] == ()
+    assert look("café \u0301" * 20 + ENGLISH)[1:] == (), "the accent stands by itself"
     assert look(unicodedata.normalize("NFD", "élève " * 2 + ENGLISH))[1:] == ()
 
 
@@ -177,6 +178,19 @@ def test_a_known_text_gets_the_same_report_without_being_counted_again(
     assert look(text) == said
     assert len(said) == 4
     assert len(look(text.replace("\n", "\r\n"))) == 5, "the file has other line ends now"
+
+
+def test_of_little_text_the_rare_characters_are_not_said(look: Look) -> None:
+    assert look("".join(map(chr, range(0x4E00, 0x4E20))) + ENGLISH[:9000])[1:] == ()
+
+
+def test_a_letter_in_two_characters_is_seen_in_any_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpt.data.text.CHUNK", 64)
+    for text in ("e\u0301" + "a" * 300, "a" * 300 + "e\u0301"):
+        (tmp_path / "text").write_text(text, "utf-8")
+        assert survey_text([tmp_path / "text"]).composes
 
 
 def test_a_survey_counts_what_python_counts(tmp_path: Path) -> None:
