@@ -15,6 +15,7 @@ from gpt.device import device_name, find_device, use_device, uses_bf16
 from gpt.errors import Exit, Mistake
 from gpt.model import GPT
 from gpt.training.run import train_new
+from scripts import evaluate
 
 
 def test_auto_precision_is_a_function_of_the_cpu_and_the_width(
@@ -127,6 +128,7 @@ def test_every_command_makes_the_device_current_before_it_puts_a_model_there(
     for command, argv in (
         (train.main, ["--resume", run, "--train.device", "cuda:1"]),
         (sample.main, ["--run", run, "--device", "cuda:1"]),
+        (evaluate.main, [run, "--device", "cuda:1"]),
     ):
         gpus.current = 0
         with pytest.raises(PutThereError) as caught:
