@@ -15,7 +15,7 @@ def main(argv: list[str]) -> int:
     prompt = _prompt(args)
 
     # imports of torch, only once it is needed
-    from gpt.device import find_device
+    from gpt.device import use_device
     from gpt.generation import writer
     from gpt.generation.generate import generate
     from gpt.memory import require_sampling_memory
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     require_sampling_memory(checkpoint.config.model, len(tokenizer), args.num_samples)
     start = writer.start_of(prompt, tokenizer)
     steps = generate(
-        checkpoint.make_model().to(find_device(args.device)),
+        checkpoint.make_model().to(use_device(args.device)),
         tokenizer.encode(start),
         num_samples=args.num_samples,
         seed=args.seed,

@@ -124,7 +124,7 @@ class TrainConfig(Section):
         1337,
         ge=0,
         lt=2**63,
-        description="same seed, same machine and threads: same weights, bit for bit",
+        description="same seed, same machine and threads: on a CPU the same weights, bit for bit",
     )
     device: str = Field(
         "auto",

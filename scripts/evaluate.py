@@ -16,21 +16,25 @@ def main(argv: list[str]) -> int:
     )
     moved = "the run's text, where it was moved"
     parser.add_argument("--data.text", dest="text", metavar="X", nargs="+", help=moved)
+    device = "auto | cpu | cuda | cuda:N | mps [auto]"
+    parser.add_argument("--device", default="auto", help=device)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_all(argv)
 
     # imports of torch, which --help does not need
     from gpt.command.config_file import overridden
+    from gpt.device import use_device
     from gpt.evaluate import bits, exact_loss
     from gpt.storage.find import find_checkpoint
     from gpt.threads import sharing_cores
     from gpt.training.identity import corpus_of
 
     checkpoint = find_checkpoint(args.run, say)
+    model = checkpoint.make_model().to(use_device(args.device))
     config = overridden(checkpoint.config, {"data.text": args.text} if args.text else {})
     corpus = corpus_of(checkpoint, config, say)
     with sharing_cores():
-        loss = exact_loss(checkpoint.make_model(), corpus.val_ids)
+        loss = exact_loss(model, corpus.val_ids)
     if args.json:
         result = {
             "val_loss": loss,

@@ -1,23 +1,30 @@
 """A run goes on with its own text, wherever that lies, and says what changed."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import VERSE
 
 import train
 from gpt.command.config_file import overridden
 from gpt.config import Config
+from gpt.data.corpus import Corpus, load_corpus
 from gpt.errors import Exit, Mistake
 from gpt.optim import lr_factor
-from gpt.storage.checkpoint import save_checkpoint
+from gpt.storage.checkpoint import Checkpoint, save_checkpoint
 from gpt.storage.find import load_best, load_last
+from gpt.training.identity import identity
 from gpt.training.run import resume, train_new
 from scripts import evaluate
 
@@ -130,6 +137,104 @@ def test_a_moved_text_is_evaluated(
     assert capsys.readouterr().out == loss != ""
 
 
+# --- what else the bytes depend on ---------------------------------------------------------------
+
+
+def put_back(run: Path, last: Checkpoint) -> None:
+    """Let `last` be the run's one checkpoint."""
+    shutil.rmtree(run / "checkpoints")
+    save_checkpoint(run, last)
+
+
+def refusal(run: Path, **keys: Any) -> str:
+    """What is said where the run cannot go on exactly, with some keys of its config changed."""
+    overrides = {key.replace("__", "."): value for key, value in keys.items()}
+    with pytest.raises(Mistake) as caught:
+        resume(run, partial(overridden, overrides=overrides), exact=True)
+    assert caught.value.exit_code == Exit.CHECKPOINT
+    assert "--exact" in caught.value.fix
+    return caught.value.what
+
+
+def lines_and_progress(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The metric log and the progress of a run's last checkpoint, without clocks."""
+    clocks = ("elapsed_seconds", "chars_per_second")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    kept = [{key: x for key, x in row.items() if key not in clocks} for row in rows]
+    progress = asdict(load_last(run, ignore).progress)
+    return kept, {key: x for key, x in progress.items() if key not in clocks}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("log_every", 2), ("eval_every", 2), ("save_every", 2), ("keep", 0), ("sample_chars", 3)],
+)
+def test_exact_compares_the_log_settings_that_change_the_log_or_the_progress(
+    toy_config: Config, run: Path, tmp_path: Path, key: str, value: int
+) -> None:
+    """No other one: those may change."""
+    other = tmp_path / "other"
+    train_new(overridden(toy_config, {"run.dir": str(other), f"log.{key}": value}), "toy")
+    if lines_and_progress(run) == lines_and_progress(other):
+        change = partial(overridden, overrides={f"log.{key}": value})
+        assert resume(run, change, exact=True) == Exit.DONE
+    else:
+        before = getattr(toy_config.log, key)
+        assert f"log.{key} {before} -> {value}" in refusal(run, **{f"log__{key}": value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "where"),
+    [("train.compile", True, "with train.compile"), ("train.device", "cuda", "on cuda")],
+)
+def test_exact_is_refused_where_nobody_has_shown_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: object, where: str
+) -> None:
+    """Though nothing has changed."""
+    on_a_gpu(monkeypatch)
+    last = load_last(run, ignore)
+    last.config = overridden(last.config, {key: value})
+    last.progress.identity = identity(last.config, load_corpus(last.config, ignore))
+    put_back(run, last)
+    assert f"an exact resume is not promised {where}" in refusal(run)
+
+
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that can be asked about itself, no more."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+
+
+def test_a_run_knows_what_computed_it(
+    toy_config: Config, toy_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_cpu = identity(toy_config, toy_corpus)
+    assert (on_a_cpu["device"], on_a_cpu["mode"]) == ("cpu", "eager")
+    assert on_a_cpu["numpy"] == np.__version__
+    assert "cudnn" not in on_a_cpu
+    on_a_gpu(monkeypatch)
+    keys = {"train.device": "cuda", "train.compile": True}
+    found = identity(overridden(toy_config, keys), toy_corpus)
+    assert (found["device"], found["cudnn"], found["mode"]) == ("H100", 91002, "compiled")
+
+
+def test_what_an_older_version_did_not_write_down_is_unknown(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run goes on all the same, though not as an exact one."""
+    last = load_last(run, ignore)
+    del last.progress.identity["numpy"], last.progress.identity["mode"]
+    put_back(run, last)
+    said = f"numpy unknown -> {np.__version__}; mode unknown -> eager"
+    assert said in refusal(run)
+    assert go_on(run, train__max_steps=9) == Exit.DONE
+    assert f"the undisturbed run: {said}\n" in capsys.readouterr().err
+    assert load_last(run, ignore).progress.identity["numpy"] == np.__version__
+
+
 # --- another text in the same place ------------------------------------------------------------
 
 
@@ -154,8 +259,7 @@ def unbeatable(run: Path) -> None:
     last = load_last(run, ignore)
     last.progress.val_loss = last.progress.best_val_loss = 0.01
     last.progress.best_step = last.progress.step
-    shutil.rmtree(run / "checkpoints")
-    save_checkpoint(run, last)
+    put_back(run, last)
 
 
 def test_the_best_of_the_same_text_goes_on_competing(run: Path) -> None:

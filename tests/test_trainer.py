@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from attention_models import MODERN
 from torch import Tensor
 
 from gpt.command.config_file import overridden
@@ -559,11 +560,22 @@ def test_compiled_learns_what_is_learned_without(
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")  # from torch itself
+@pytest.mark.parametrize("batch_size", [4, 512])  # another kernel embeds over 3,072 characters
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_step_does_not_wait_for_the_device(
-    toy_config: Config, toy_corpus: Corpus, tmp_path: Path
+    toy_config: Config,
+    toy_corpus: Corpus,
+    tmp_path: Path,
+    optimizer: str,
+    precision: str,
+    batch_size: int,
 ) -> None:
     """torch raises at every wait; only what is logged, evaluated or saved may wait."""
-    config = overridden(toy_config, {"train.device": "cuda"})
+    keys: dict[str, Any] = {"device": "cuda", "optimizer": optimizer, "precision": precision}
+    train = {f"train.{key}": x for key, x in (keys | {"batch_size": batch_size}).items()}
+    config = overridden(toy_config, train | {f"model.{key}": x for key, x in MODERN.items()})
     with Monitor(tmp_path, config, toy_corpus.tokenizer, 0) as monitor:
         trainer = Trainer(config, toy_corpus, tmp_path, fresh(config, toy_corpus), monitor)
         trainer._step()  # the first one allocates
@@ -572,3 +584,5 @@ def test_a_step_does_not_wait_for_the_device(
             trainer._step()
         finally:
             torch.cuda.set_sync_debug_mode("default")
+    assert trainer.progress.step == 2
+    assert trainer.loss_sum.isfinite()

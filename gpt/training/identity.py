@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from gpt.config import Config
@@ -16,15 +17,21 @@ from gpt.storage.checkpoint import Checkpoint
 
 def identity(config: Config, corpus: Corpus) -> dict[str, str | int | bool]:
     """What a run's bytes depend on, beside its config."""
-    return {
+    device = find_device(config.train.device)
+    found: dict[str, str | int | bool] = {
         "corpus": corpus.sha256,
         "torch": torch.__version__,
-        "device": device_name(find_device(config.train.device)),
+        "numpy": np.__version__,  # draws the batches
+        "device": device_name(device),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "bf16": uses_bf16(config),
+        "mode": "compiled" if config.train.compile else "eager",
         "processes": 1,
     }
+    if device.type == "cuda":
+        found["cudnn"] = torch.backends.cudnn.version() or 0
+    return found
 
 
 def corpus_of(checkpoint: Checkpoint, config: Config, say: Callable[[str], None]) -> Corpus:
@@ -54,19 +61,47 @@ def compare(start: Checkpoint, config: Config, corpus: Corpus, exact: bool) -> s
     """What differs from the session before, as a line to say, or None.
 
     Raises:
-        Mistake: with exit code 4 if `exact` and anything differs.
+        Mistake: with exit code 4 if `exact` and anything differs, or if exactness is not promised.
     """
     before: dict[str, Any] = dict(start.progress.identity)
     now: dict[str, Any] = dict(identity(config, corpus))
     if exact:  # the user's own changes need no warning, but they make another run of it
-        before |= {f"train.{key}": x for key, x in start.config.train.model_dump().items()}
-        now |= {f"train.{key}": x for key, x in config.train.model_dump().items()}
-    changed = [key for key in now if before.get(key) != now[key]]
-    differences = "; ".join(_difference(key, before.get(key), now[key]) for key in changed)
+        before |= _settings(start.config)
+        now |= _settings(config)
+    before = {key: before.get(key, "unknown") for key in now}  # to an older version of the project
+    changed = [key for key in now if before[key] != now[key]]
+    differences = "; ".join(_difference(key, before[key], now[key]) for key in changed)
     if differences and exact:
         what = f"an exact resume is not possible: {differences}"
         raise Mistake(Exit.CHECKPOINT, what, "restore them, or leave out --exact")
+    if exact:
+        _require_promised(config)
     return f"warning: not bit for bit the undisturbed run: {differences}" if differences else None
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """The settings that may change on the way and that weights, progress or metric log depend on.
+
+    The rest of `log` decides which checkpoints are kept and what TensorBoard shows.
+    """
+    train = config.train.model_dump()
+    log = config.log.model_dump(include={"log_every", "eval_every"})
+    return {f"train.{key}": x for key, x in train.items()} | {
+        f"log.{key}": x for key, x in log.items()
+    }
+
+
+def _require_promised(config: Config) -> None:
+    """Refuse where nobody has shown that a resumed run gives the same bytes.
+
+    A GPU may add in any order. torch's deterministic mode is left off: the project has not been
+    run in it, and operations without a deterministic form raise there.
+    """
+    device = find_device(config.train.device).type
+    if device != "cpu" or config.train.compile:
+        where = f"on {device}" if device != "cpu" else "with train.compile"
+        what = f"an exact resume is not promised {where}, only on a CPU without train.compile"
+        raise Mistake(Exit.CHECKPOINT, what, "leave out --exact")
 
 
 def _difference(key: str, before: object, now: object) -> str:

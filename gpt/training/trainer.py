@@ -14,7 +14,7 @@ from torch import Tensor
 from gpt.command.process import catch_signals, process_seconds, write_stderr
 from gpt.config import Config
 from gpt.data.corpus import Corpus
-from gpt.device import find_device, uses_bf16
+from gpt.device import use_device, uses_bf16
 from gpt.errors import Exit, Mistake
 from gpt.evaluate import exact_loss
 from gpt.model import GPT
@@ -42,7 +42,7 @@ class Trainer:
         self, config: Config, corpus: Corpus, run: Path, start: Checkpoint, monitor: Monitor
     ):
         self.config, self.corpus, self.run, self.monitor = config, corpus, run, monitor
-        self.device, self.autocast = find_device(config.train.device), uses_bf16(config)
+        self.device, self.autocast = use_device(config.train.device), uses_bf16(config)
         self.model = GPT(config.model, len(corpus.tokenizer))
         self.model.load_state_dict(start.weights)
         self.model.to(self.device)
