@@ -177,7 +177,7 @@ def _seconds_to_first_byte(bench: Bench, run: Path) -> float:
 
 def busy(bench: Bench) -> None:
     """seconds of a training and of a sampling, on an idle machine and beside busy processes"""
-    run = bench.place / "kept"  # to sample from
+    run = bench.place / "sampled"
     steps = [*bench.sizes.tiny.split(), "--train.max_steps", str(bench.sizes.busy_steps)]
     where = ["--data.text", str(bench.text_file), "--run.dir", str(run), "--device", "cpu"]
     bench.python("train.py", *steps, *where)
