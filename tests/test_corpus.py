@@ -208,7 +208,7 @@ def test_what_another_process_prepared_meanwhile_is_not_prepared_again(
     elsewhere = folder.rename(paths.DATA / "elsewhere")
 
     @contextmanager
-    def lock(place: Path, wait: bool) -> Iterator[None]:
+    def lock(place: Path, say: object) -> Iterator[None]:
         elsewhere.rename(folder)
         yield
 

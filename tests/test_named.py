@@ -88,7 +88,7 @@ def test_what_another_process_fetched_meanwhile_is_not_fetched_again(
     """It comes to be there between the first look and the lock."""
 
     @contextmanager
-    def lock(place: Path, wait: bool) -> Iterator[None]:
+    def lock(place: Path, say: object) -> Iterator[None]:
         named.keep_named_text("tinyshakespeare", GOOD)
         yield
 
