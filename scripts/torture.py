@@ -28,7 +28,7 @@ from typing import Any
 
 from gpt.command.cli import Parser, number
 from gpt.command.process import run_command
-from gpt.errors import Exit
+from gpt.errors import Exit, Mistake
 from gpt.paths import PROJECT
 
 TRAIN = PROJECT / "train.py"
@@ -98,8 +98,8 @@ def fork(work: Callable[[], int], output: Path) -> int:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        sys.stdout = os.fdopen(1, "w")
-        sys.stderr = os.fdopen(2, "w", buffering=1)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+        sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8")
         code = work()
     except SystemExit as end:
         code = end.code
@@ -130,8 +130,8 @@ def _real(argv: Sequence[str], folder: Path) -> int:
 
 def warm_up(folder: Path) -> None:
     """Train once in this process, so that its children find loaded what torch loads late."""
-    (folder / "text.txt").write_text(TEXT)
-    (folder / "toy.yaml").write_text(CONFIG % (folder / "text.txt"))
+    (folder / "text.txt").write_text(TEXT, "utf-8")
+    (folder / "toy.yaml").write_text(CONFIG % (folder / "text.txt"), "utf-8")
     argv = ["--config", str(folder / "toy.yaml"), "--train.max_steps", "2"]
     with contextlib.redirect_stderr(io.StringIO()):
         runpy.run_path(str(TRAIN))["main"]([*argv, "--run.dir", str(folder / "warm")])
@@ -158,7 +158,8 @@ def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, 
     for _ in range(3):  # the shortest counts, or most kills would come too late
         shutil.rmtree(run, ignore_errors=True)
         began = time.perf_counter()
-        assert wait_for(start([*fresh, str(run)], folder)) == 0, (folder / "output.txt").read_text()
+        code = wait_for(start([*fresh, str(run)], folder))
+        assert code == 0, (folder / "output.txt").read_text("utf-8")
         length = min(length, time.perf_counter() - began)
     undisturbed = outcome(run)
     landed, runs = 0, 0
@@ -189,6 +190,9 @@ def main(argv: list[str]) -> int:
     add("--seed", type=int, default=1, help="of the instants [1]")
     add("--real", action="store_true", help="kill `python train.py` instead of forks")
     args = parser.parse_all(argv)
+    if not hasattr(signal, "SIGKILL"):
+        what = "this system has no SIGKILL to torture with"
+        raise Mistake(Exit.USAGE, what, "run it on Linux or macOS")
     memory = Path("/dev/shm")  # a kill works there as well, and no session waits for a disk
     folder = Path(tempfile.mkdtemp(prefix="torture-", dir=memory if memory.is_dir() else None))
     began = time.perf_counter()

@@ -1,5 +1,6 @@
 """The process around a command: its exit code, signals and age, its stdout and stderr."""
 
+import io
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ def run_command(main: Callable[[list[str]], int]) -> int:
     """Run `main(argv)` and return its exit code; an exception becomes an error message."""
     argv = sys.argv[1:]
     _open_standard_files()
+    _let_stdout_hold_any_text()
     if not isinstance(sys.stderr, _LossyStream):
         sys.stderr = cast(TextIO, _LossyStream(sys.stderr))
     # TensorBoard's writer thread passes its failure on to the main thread, which reports it
@@ -102,6 +104,12 @@ def _open_standard_files() -> None:
             os.open(os.devnull, mode)  # the lowest free number
     sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
+
+
+def _let_stdout_hold_any_text() -> None:
+    """UTF-8 with the line ends that a command writes, whatever locale and system prefer."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
 
 
 def _flush_stdout() -> None:
