@@ -27,12 +27,13 @@ def named_text(name: str, say: Callable[[str], None]) -> Path:
     """The file of a named corpus, fetched if it is missing or damaged.
 
     Raises:
-        Mistake: with exit code 3 if it cannot be fetched.
+        Mistake: with exit code 3 if it cannot be fetched; 5 if there is no place for it.
     """
     path = paths.DATA / f"{name}.txt"
     if not _is_whole(path, name):
         with files.lock(paths.DATA / f".{name}.lock", say):  # two first runs may meet here
             if not _is_whole(path, name):
+                files.require_replaceable(path)  # before the work, not after
                 fetch = _fetch_plays if name == "shakespeare" else _fetch_tinyshakespeare
                 keep_named_text(name, fetch(say))
     return path
