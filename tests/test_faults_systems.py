@@ -168,3 +168,10 @@ def test_what_reads_a_run_without_posix(start: Start, tmp_path: Path) -> None:
 )
 def test_other_commands_without_posix(start: Start, argv: tuple[str, ...]) -> None:
     end(start(*argv))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("argv", [("scripts/torture.py",), ("scripts/bench", "--smoke")])
+def test_what_needs_posix_says_so(start: Start, argv: tuple[str, ...]) -> None:
+    _, said = end(start(*argv), Exit.USAGE)
+    assert said.splitlines()[-1] == "fix: run it on Linux or macOS"

@@ -266,6 +266,21 @@ def test_a_pipe_in_place_of_the_holder_is_not_waited_for(held: Path) -> None:
     assert refused(held).what == f"another process works in {held.parent}"
 
 
+@pytest.mark.parametrize("problem", [errno.ENOSYS, errno.ENOLCK])
+def test_where_no_lock_can_be_nothing_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: int
+) -> None:
+    """Some network drives have none; filelock alone would make do with a file that is there."""
+
+    def none(_: int) -> bool:
+        raise OSError(problem, os.strerror(problem))
+
+    monkeypatch.setattr("filelock._unix.lock_fd_nonblocking", none)
+    with pytest.raises(Mistake, match=os.strerror(problem)) as caught, files.lock(tmp_path / "x"):
+        pytest.fail("worked without a lock")
+    assert caught.value.exit_code == Exit.STORAGE
+
+
 def test_a_lock_never_writes_into_another_file(tmp_path: Path) -> None:
     """In a stranger's run lock and holder may be links to any file of yours."""
     (tmp_path / "mine").write_bytes(b"mine")
