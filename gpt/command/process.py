@@ -109,7 +109,8 @@ def _open_standard_files() -> None:
 def _let_stdout_hold_any_text() -> None:
     """UTF-8 with the line ends that a command writes, whatever locale and system prefer."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+        with suppress(OSError):  # by then it is done; the position in a terminal cannot be told
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
 
 
 def _flush_stdout() -> None:
