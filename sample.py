@@ -1,7 +1,6 @@
 """Write text with a trained model: `python sample.py`, the newest run's best by default."""
 
 import argparse
-import io
 import sys
 from pathlib import Path
 
@@ -21,8 +20,6 @@ def main(argv: list[str]) -> int:
     from gpt.memory import require_sampling_memory
     from gpt.storage.find import find_checkpoint
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the text may hold anything
     checkpoint = find_checkpoint(args.run, say)
     tokenizer = checkpoint.tokenizer
     source = "--prompt" if args.prompt_file is None else "the prompt"

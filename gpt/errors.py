@@ -23,6 +23,7 @@ class Exit(IntEnum):
     SIGHUP = 129
     SIGINT = 130
     SIGTERM = 143
+    SIGBREAK = 149  # Windows: Ctrl-Break
 
 
 class Mistake(Exception):

@@ -115,7 +115,7 @@ def command(script: str, *arguments: str) -> str:
     """
     done = subprocess.run(
         [sys.executable, str(PROJECT / script), *arguments],
-        capture_output=True, text=True, encoding="utf-8", check=False,
+        capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"{script} ended with {done.returncode}:\n{done.stderr}")

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt import paths
+from gpt import files, paths
 from gpt.config import Config
 from gpt.data import corpus, prepare
 from gpt.data import text as text_module
@@ -208,7 +210,7 @@ def test_what_another_process_prepared_meanwhile_is_not_prepared_again(
     elsewhere = folder.rename(paths.DATA / "elsewhere")
 
     @contextmanager
-    def lock(place: Path, wait: bool) -> Iterator[None]:
+    def lock(place: Path, say: object) -> Iterator[None]:
         elsewhere.rename(folder)
         yield
 
@@ -282,6 +284,53 @@ def test_a_text_larger_than_memory(tmp_path: Path) -> None:
 def test_a_missing_file_and_a_directory(write: Write, tmp_path: Path) -> None:
     assert "nowhere.txt is not there" in refused(config_of(str(tmp_path / "nowhere.txt"))).what
     assert f"{tmp_path} is a directory" in refused(config_of(str(tmp_path))).what
+
+
+def test_a_pipe_or_device_is_no_text(tmp_path: Path) -> None:
+    """Said at once: a pipe would wait for its writer, and /dev/zero has no end."""
+    os.mkfifo(tmp_path / "pipe")
+    for name in (str(tmp_path / "pipe"), "/dev/zero", "/dev/null"):
+        mistake = refused(config_of(name))
+        assert mistake.what == f"data.text: {name} is no plain file"
+        assert mistake.fix == "give the path of a text file"
+
+
+def test_a_text_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Between the look at it and its opening."""
+    os.mkfifo(tmp_path / "text.txt")
+    with pytest.raises(OSError, match="not a plain file"):
+        text_sha256([tmp_path / "text.txt"])
+
+
+@pytest.mark.parametrize("name", ["meta.json", "ids.bin"])
+def test_a_pipe_in_place_of_a_prepared_file_is_damage(write: Write, name: str) -> None:
+    """The text is prepared anew, and nothing waits for a writer."""
+    config = config_of(write("hello world " * 5))
+    made = load_corpus(config, ignore)
+    (file,) = paths.DATA.rglob(name)
+    file.unlink()
+    os.mkfifo(file)
+    said: list[str] = []
+    assert (load_corpus(config, said.append).ids == made.ids).all()
+    assert file.is_file()
+    assert said[0].startswith("preparing ")
+
+
+def test_who_prepares_a_text_now_is_said(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "WAITS_IN_SILENCE", 0.01)
+    config, said = config_of(write("hello world " * 5)), list[str]()
+    other = ExitStack()
+    other.enter_context(files.lock(paths.DATA / "prepared" / ".lock"))
+
+    def say(line: str) -> None:
+        said.append(line)
+        threading.Thread(target=other.close).start()
+
+    reader = threading.Thread(target=load_corpus, args=(config, say))
+    reader.start()
+    reader.join(timeout=60)
+    assert said[0].startswith(f"waiting: another process (pid {os.getpid()} on ")
+    assert said[1].startswith("preparing ")
 
 
 @pytest.mark.parametrize(

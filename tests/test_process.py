@@ -1,15 +1,17 @@
 """How a command ends: exit code, message, Ctrl-C; and what it knows of its process."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 import sample
-from gpt.command.process import as_mistake, process_seconds, run_command
+from gpt.command.process import as_mistake, catch_signals, process_seconds, run_command
 from gpt.errors import Exit, Mistake
 from gpt.paths import PROJECT
 
@@ -80,7 +82,7 @@ def test_a_missing_package_is_no_fault_of_ours(
 ) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)  # as if it were not installed
     for name in ("cli", "config_file", "yaml12"):
-        monkeypatch.delitem(sys.modules, f"gpt.command.{name}")
+        monkeypatch.delitem(sys.modules, f"gpt.command.{name}", raising=False)
     assert leaving(sample.main, [], monkeypatch) == Exit.USAGE
     assert "the package yaml is not installed" in capsys.readouterr().err
 
@@ -108,3 +110,42 @@ def test_elapsed_seconds_count_from_the_start_of_the_process() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 0.5 < float(done.stdout) < 60
     assert process_seconds() > 0
+
+
+def test_elapsed_seconds_are_known_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By psutil, to a second on Linux."""
+    exact = process_seconds()
+    psutil.Process().create_time()  # it asks for the clock's ticks once, by sysconf
+    monkeypatch.delattr(os, "sysconf")
+    assert process_seconds() == pytest.approx(exact, abs=1.5)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"])
+def test_a_signal_that_the_system_has_is_caught(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """SIGBREAK is Windows' own: here another signal bears its name."""
+    if not hasattr(signal, name):
+        monkeypatch.setattr(signal, name, signal.SIGUSR1, raising=False)
+    heard: list[int] = []
+    with catch_signals(heard.append):
+        signal.raise_signal(getattr(signal, name))
+    assert heard == [getattr(signal, name)]
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGBREAK"])
+def test_a_signal_that_the_system_lacks_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delattr(signal, name, raising=False)
+    with catch_signals(pytest.fail):
+        pass
+
+
+def test_output_is_utf_8_with_plain_line_ends() -> None:
+    """Whatever the locale, and where the system would write \\r\\n."""
+    code = (
+        "import sys; sys.stdout.reconfigure(encoding='cp1252', newline='\\r\\n')\n"
+        "from gpt.command.process import run_command\n"
+        "run_command(lambda _: print('\\u2603') or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == "☃\n".encode()

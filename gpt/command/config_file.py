@@ -24,7 +24,7 @@ def find_config(name: str) -> Path:
     for path in (Path(name), CONFIGS / name, CONFIGS / f"{name}.yaml"):
         if path.is_file():
             return path
-    known = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+    known = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
     what = f"{name} is a directory, not a config" if Path(name).is_dir() else f"no config {name}"
     near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
     choices = f"give a path, or one of configs/: {', '.join(known)}"

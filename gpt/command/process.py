@@ -1,5 +1,6 @@
 """The process around a command: its exit code, signals and age, its stdout and stderr."""
 
+import io
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ def run_command(main: Callable[[list[str]], int]) -> int:
     """Run `main(argv)` and return its exit code; an exception becomes an error message."""
     argv = sys.argv[1:]
     _open_standard_files()
+    _let_stdout_hold_any_text()
     if not isinstance(sys.stderr, _LossyStream):
         sys.stderr = cast(TextIO, _LossyStream(sys.stderr))
     # TensorBoard's writer thread passes its failure on to the main thread, which reports it
@@ -100,8 +102,15 @@ def _open_standard_files() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, mode)  # the lowest free number
-    sys.stdout = sys.stdout or os.fdopen(1, "w")
-    sys.stderr = sys.stderr or os.fdopen(2, "w")
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
+
+
+def _let_stdout_hold_any_text() -> None:
+    """UTF-8 with the line ends that a command writes, whatever locale and system prefer."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        with suppress(OSError):  # by then it is done; the position in a terminal cannot be told
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
 
 
 def _flush_stdout() -> None:
@@ -133,10 +142,17 @@ def as_mistake(problem: Exception) -> Mistake:
     return Mistake(Exit.BUG, what, fix)
 
 
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+
+
 @contextmanager
 def catch_signals(handle: Callable[[int], None]) -> Iterator[None]:
-    """Pass SIGINT, SIGTERM and SIGHUP to `handle` inside; those ignored (nohup) stay ignored."""
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    """Pass the signals that stop a training to `handle` inside; those ignored (nohup) stay ignored.
+
+    SIGINT and SIGTERM; SIGHUP where there is one; on Windows SIGBREAK, of Ctrl-Break.
+    """
+    numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
     heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
     for number in heard:
         signal.signal(number, lambda number, _: handle(number))
@@ -149,11 +165,10 @@ def catch_signals(handle: Callable[[int], None]) -> Iterator[None]:
 
 def process_seconds() -> float:
     """Seconds since this process started, imports included."""
-    try:
-        started = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    try:  # Linux: psutil may be a second off, since it adds whole seconds of the boot's time
+        started = float(Path("/proc/self/stat").read_text("utf-8").rpartition(")")[2].split()[19])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
-    except (OSError, AttributeError, ValueError):  # not Linux
-        return time.perf_counter() - _IMPORTED
+    except (OSError, AttributeError, ValueError):
+        import psutil  # late: on Linux a --help does without it
 
-
-_IMPORTED = time.perf_counter()
+        return time.time() - psutil.Process().create_time()

@@ -116,13 +116,14 @@ def own_texts(given: str | list[str], fix: str = "give the path of a text file")
     """The user's text files.
 
     Raises:
-        Mistake: with exit code 3 and `fix` if one is not there.
+        Mistake: with exit code 3 and `fix` if one is not there, or is no plain file.
     """
     names = [given] if isinstance(given, str) else given
     texts = [Path(name).expanduser() for name in names]
     for path in texts:
         if not path.is_file():
-            kind = "is a directory" if path.is_dir() else "is not there"
+            kind = "is no plain file" if path.exists() else "is not there"
+            kind = "is a directory" if path.is_dir() else kind
             raise Mistake(Exit.CORPUS, f"data.text: {path} {kind}", fix)
     return texts
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gpt.errors import Exit, Mistake, not_utf8
+from gpt.files import open_plain
 
 CHUNK = 1 << 18  # bytes read at once; a piece and what is made of it stay in the processor's cache
 
@@ -55,7 +56,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
     bar = tqdm(
         total=size, desc="reading", unit="B", unit_scale=True, leave=False, delay=1, disable=None
     )
-    with path.open("rb") as file, bar:
+    with open_plain(path) as file, bar:
         file.seek(3 if file.read(3) == codecs.BOM_UTF8 else 0)
         after_cr = False
         while data := file.read(CHUNK):
@@ -68,7 +69,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 def _not_utf8(path: Path) -> Mistake:
     """The mistake of `path`, which could not be decoded: a second pass finds the offset."""
     decoder, end = codecs.getincrementaldecoder("utf-8")(), 0
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         try:
             while data := file.read(CHUNK):
                 end += len(data)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt.errors import Exit, Mistake
+from gpt.files import open_plain
 
 FORMAT = 1
 MOST_BYTES = 2**20  # of a manifest
@@ -125,9 +126,9 @@ def _fingerprint(data: bytes) -> dict[str, Any]:
 
 def _read(path: Path, most: int) -> bytes:
     """The bytes of a plain file of at most `most` bytes; of a larger one, one byte too many."""
-    if path.exists() and (path.is_symlink() or not path.is_file()):
+    if path.is_symlink():
         raise OSError(errno.EINVAL, "not a plain file", str(path))
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return file.read(min(most, path.stat().st_size) + 1)
 
 

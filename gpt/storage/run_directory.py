@@ -46,7 +46,7 @@ def _require_unused(path: Path, given: str) -> None:
     if not path.is_dir():
         what = f"{given} is there, but it is no directory"
         raise Mistake(Exit.STORAGE, what, "give another --run.dir")
-    left = {".lock", "checkpoints"}
+    left = {".lock", ".lock.holder", "checkpoints"}
     if {item.name for item in path.iterdir()} - left or checkpoints_of(path):
         what = f"{given} is not empty: a new run does not write over it"
         fix = f"go on with --resume {shown(path)}, or give another --run.dir"
@@ -59,7 +59,7 @@ def locked(run: Path) -> AbstractContextManager[None]:
     Raises:
         Mistake: with exit code 7 if another process holds it.
     """
-    return files.lock(run / ".lock", wait=False)
+    return files.lock(run / ".lock")
 
 
 def require_no_links(run: Path) -> None:
@@ -160,5 +160,5 @@ def _newest_first() -> list[Path]:
 def shown(path: Path) -> str:
     """`path` as one would type it in a shell, from the working directory."""
     here, place = Path.cwd(), path.resolve()
-    text = str(place.relative_to(here) if place.is_relative_to(here) else path)
+    text = (place.relative_to(here) if place.is_relative_to(here) else path).as_posix()
     return shlex.quote(f"./{text}" if text.startswith("-") else text)

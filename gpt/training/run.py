@@ -108,7 +108,7 @@ def _with_absolute_texts(config: Config) -> Config:
     if texts is None:
         return config
     names = [texts] if isinstance(texts, str) else texts
-    absolute = [str(Path(name).expanduser().absolute()) for name in names]
+    absolute = [Path(name).expanduser().absolute().as_posix() for name in names]
     text = absolute[0] if isinstance(texts, str) else absolute
     return config.model_copy(update={"data": config.data.model_copy(update={"text": text})})
 

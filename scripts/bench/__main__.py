@@ -9,6 +9,7 @@ and `sample-64` compare in fp32.
 
 import argparse
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -34,6 +35,9 @@ from gpt.paths import PROJECT
 def main(argv: list[str]) -> int:
     """Measure the rows, print a table, write JSON and a plot."""
     args = _arguments(argv)
+    if not hasattr(os, "wait4"):
+        what = "this system does not tell what memory a process has used"
+        raise Mistake(Exit.USAGE, what, "run it on Linux or macOS")
     sizes = SMOKE if args.smoke else Sizes()
     text = made_up(20_000) if sizes.corpus is None else _text_of(sizes.corpus)
     rows = [name for name in ROWS if name in args.rows or not args.rows]

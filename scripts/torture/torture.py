@@ -5,6 +5,7 @@ python scripts/torture --soak 30 --seed 1
 """
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -14,7 +15,7 @@ from kills import torture
 from soak import soak
 
 from gpt.command.cli import Parser, number
-from gpt.errors import Exit
+from gpt.errors import Exit, Mistake
 
 
 def main(argv: list[str]) -> int:
@@ -27,6 +28,9 @@ def main(argv: list[str]) -> int:
     add("--seed", type=int, default=1, help="of the instants [1]")
     add("--real", action="store_true", help="kill `python train.py` instead of forks")
     args = parser.parse_all(argv)
+    if not hasattr(signal, "SIGKILL"):
+        what = "this system has no SIGKILL to torture with"
+        raise Mistake(Exit.USAGE, what, "run it on Linux or macOS")
     memory = Path("/dev/shm")  # a kill works there as well, and no session waits for a disk
     folder = Path(tempfile.mkdtemp(prefix="torture-", dir=memory if memory.is_dir() else None))
     began = time.perf_counter()
