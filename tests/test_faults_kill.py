@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -249,14 +250,15 @@ def test_watching_changes_nothing(long_shop: Workshop) -> None:
 # --- TensorBoard -------------------------------------------------------------------------------
 
 
-def steps_in_tensorboard(run: Path) -> list[int]:
-    """Of the training loss, as TensorBoard shows it."""
+def steps_in_tensorboard(run: Path, tag: str = "loss/train") -> list[int]:
+    """Of the events of a tag, as TensorBoard shows them."""
     from tensorboard.backend.event_processing import event_accumulator, plugin_event_accumulator
 
     old = event_accumulator.EventAccumulator(str(run)).Reload()
     new = plugin_event_accumulator.EventAccumulator(str(run)).Reload()
-    steps = [event.step for event in new.Tensors("loss/train")]
-    assert [event.step for event in old.Scalars("loss/train")] == steps
+    steps = [event.step for event in new.Tensors(tag)]
+    if tag in old.Tags()["scalars"]:
+        assert [event.step for event in old.Scalars(tag)] == steps
     return steps
 
 
@@ -326,6 +328,103 @@ def test_torture_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     line = capsys.readouterr().out
     assert line.startswith("torture: 3 kills of forked children")
     assert line.endswith("0 differences\n")
+
+
+# --- stops within an evaluation ----------------------------------------------------------------
+
+
+def stop_in_piece(number: int) -> Callable[[], None]:
+    """Let SIGTERM come just before the session's piece number `number` of all evaluations."""
+
+    def prepare() -> None:
+        go_on, calls = gpt.training.trainer.Trainer._go_on, itertools.count(1)
+
+        def stopped(self: Any) -> None:
+            if next(calls) == number:
+                os.kill(os.getpid(), signal.SIGTERM)
+            go_on(self)
+
+        gpt.training.trainer.Trainer._go_on = stopped  # type: ignore[method-assign]
+
+    return prepare
+
+
+def stopped_in_evaluation(shop: Workshop, run: Path, piece: int = 1) -> None:
+    """A new run whose evaluation after step 2 is not made."""
+    assert shop.train(shop.fresh(run), prepare=stop_in_piece(piece)).code == 143
+    assert names(run)[-1] == "step-000002-stopped"
+
+
+def names(run: Path) -> list[str]:
+    return [path.name for path in gpt.storage.run_directory.checkpoints_of(run)]
+
+
+PIECES = 2  # of an evaluation of the toy's text
+
+
+@pytest.mark.parametrize("piece", range(1, PIECES + 1))
+def test_a_stop_within_an_evaluation_changes_nothing(shop: Workshop, piece: int) -> None:
+    left, _ = undisturbed(shop)
+    run = shop.folder / "run"
+    stopped_in_evaluation(shop, run, piece)
+    assert steps_in_metrics(run) == [1], "a row without its evaluation"
+    assert shop.train(["--resume", str(run)], prepare=stop_in_piece(1)).code == 143
+    assert names(run)[-1] == "step-000002-stopped"  # no step is taken before it is made
+    assert shop.train_here(["--resume", str(run), "--exact"]).code == 0
+    assert changed(run, left) == []
+
+
+def test_a_stop_within_the_last_evaluation_leaves_it_to_the_next_session(shop: Workshop) -> None:
+    left, _ = undisturbed(shop)
+    run = shop.folder / "run"
+    assert shop.train(shop.fresh(run), prepare=stop_in_piece(PIECES + 1)).code == 143
+    assert names(run)[-1] == "step-000003-stopped"
+    ended = shop.train_here(["--resume", str(run), "--exact"])
+    assert ended.code == 0
+    assert "best val loss" in ended.output
+    assert changed(run, left) == []
+
+
+def kills_after_a_stop(shop: Workshop, choose: Callable[[Any], Iterable[Point]]) -> list[str]:
+    """Kill the session that makes up for an evaluation, at each chosen operation of it."""
+    left, _ = undisturbed(shop)
+    run, kept, wrong = shop.folder / "run", shop.folder / "kept", []
+    stopped_in_evaluation(shop, run)
+    shutil.copytree(run, kept)
+    log = shop.train_here(["--resume", str(run)]).system.log
+    for act, at in choose(log):
+        clear(run)
+        shutil.copytree(kept, run)
+        killed = shop.train(["--resume", str(run)], System(act, at))
+        assert killed.code == -signal.SIGKILL
+        seen = gpt.storage.run_directory.checkpoints_of(run)
+        newest = gpt.storage.find.load_last(run, pytest.fail).progress.step
+        if whole_checkpoints(run) != seen or newest < 2:
+            wrong.append(f"{act} at {at}: step 2 was saved, and there is {names(run)}")
+        assert shop.go_on(run).code == 0
+        wrong += [f"{act} at {at}: {what}" for what in changed(run, left)]
+    return wrong
+
+
+def test_a_kill_while_an_evaluation_is_made_up_for_changes_nothing(shop: Workshop) -> None:
+    assert kills_after_a_stop(shop, lambda log: some_points(log)[::9]) == []
+
+
+@pytest.mark.slow
+def test_a_kill_at_every_operation_after_a_stop_changes_nothing(shop: Workshop) -> None:
+    assert kills_after_a_stop(shop, all_points) == []
+
+
+def test_what_tensorboard_shows_of_a_stopped_evaluation_is_shown_once(shop: Workshop) -> None:
+    """A stop after its sample and before its pictures: of both steps, both are there in the end."""
+    run, watched = shop.folder / "run", ["--log.tensorboard", "true", "--log.probe", "JULIET"]
+    argv = shop.fresh(run, *watched, "--log.sample_chars", "1")
+    before_the_pictures = PIECES + 1 + 1  # the loss, the sample's one character
+    assert shop.train(argv, prepare=stop_in_piece(before_the_pictures)).code == 143
+    assert shop.train_here(["--resume", str(run)]).code == 0
+    assert steps_in_tensorboard(run) == [1, 2, 3]
+    for tag in ("sample/text_summary", "attention/layer 1", "per_head/self/L1H1"):
+        assert steps_in_tensorboard(run, tag) == [2, 3], tag
 
 
 # --- mutants: each of these faults, put into the code, is found by the checks above -------------
@@ -409,9 +508,9 @@ def test_watching_finds_an_evaluation_that_draws(
 ) -> None:
     exact_loss, seed = gpt.training.trainer.exact_loss, torch.manual_seed
 
-    def drawing(*args: Any) -> float:
+    def drawing(*args: Any, **keys: Any) -> float:
         torch.rand(1)
-        return exact_loss(*args)
+        return exact_loss(*args, **keys)
 
     monkeypatch.setattr(gpt.training.trainer, "exact_loss", drawing)
     assert not watching_changes_something(long_shop)  # each step is seeded: it cannot harm

@@ -1,6 +1,7 @@
 """Signals, other processes, numbers that are not finite: G4, G9, G11 and G12."""
 
 import fcntl
+import itertools
 import json
 import os
 import pty
@@ -30,6 +31,7 @@ from faults import (
 )
 
 import gpt.data.corpus
+import gpt.evaluate
 import gpt.files
 import gpt.paths
 import gpt.storage.checkpoint
@@ -88,6 +90,32 @@ def test_a_signal_ends_after_the_step_and_loses_none(
     step = load_last(run, print).progress.step
     rows = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == list(range(1, step + 1))
+
+
+def evaluate_for_ever() -> None:
+    """The first evaluation never ends by itself."""
+
+    def endless(*args: Any) -> Any:
+        print("evaluating", flush=True)
+        return itertools.cycle(windows(*args))
+
+    windows, gpt.evaluate.windows = gpt.evaluate.windows, endless
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_does_not_wait_for_an_evaluation_and_loses_no_step(
+    shop: Workshop, number: int, code: int
+) -> None:
+    run = shop.folder / "run"
+    argv = shop.fresh(run, "--log.save_every", "1000")
+    child = shop.begin(train_command.main, argv, prepare=evaluate_for_ever)
+    until(lambda: "evaluating" in (shop.folder / "output.txt").read_text())
+    os.kill(child, number)
+    assert shop.end(child).code == code
+    assert load_last(run, pytest.fail).progress.step == 2
+    assert shop.go_on(run, "--log.save_every", "1", "--exact").code == 0
+    differing = differences(run, outcome(shop.folder / "whole"))
+    assert [name for name in differing if "config" not in name] == []  # it holds run.dir
 
 
 def without_reader() -> None:

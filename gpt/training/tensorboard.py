@@ -1,6 +1,7 @@
 """What TensorBoard shows of a run: losses, samples, and each head's attention during training."""
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,24 +73,34 @@ class Board:
                 self.writer.add_scalar(tag, row[key], row["step"])
 
     def look_inside(
-        self, model: GPT, sample: str, val_ids: npt.NDArray[np.unsignedinteger], step: int
+        self,
+        model: GPT,
+        sample: str,
+        val_ids: npt.NDArray[np.unsignedinteger],
+        step: int,
+        between: Callable[[], None],
     ) -> None:
         """Log a sample, and for the probe text each head's attention, measures and cost of muting.
 
         Args:
             sample: text that the model generated; empty: none is logged.
             val_ids: (N,) the validation split, on which muting is measured.
+            between: called between pieces; what it raises ends this.
         """
         if sample:
             self.writer.add_text("sample", fenced(sample), step)
         text = self.tokenizer.known(self.config.log.probe)
         if self.config.model.n_layer and text:
+            between()
             roles = head_roles(model, self.tokenizer.encode(text))
+            between()
             for tag, value in head_scalars(model, roles, val_ids).items():
                 self.writer.add_scalar(tag, value, step)
             shown = text[: self.config.model.block_size]
             seen = trace(model, self.tokenizer.encode(shown))
-            self._draw(seen, shown, roles, step)
+            for layer, heads in enumerate(roles):
+                between()
+                self._draw(seen, shown, layer, heads, step)
             self._histograms(seen, step)
         self.writer.flush()
 
@@ -105,10 +116,10 @@ class Board:
             header = ["label", "category"]
             self.writer.add_embedding(table.vectors, labels, None, step, tag, header)
 
-    def _draw(self, seen: Trace, text: str, roles: list[list[Roles]], step: int) -> None:
-        for layer, (traced, heads) in enumerate(zip(seen.layers, roles, strict=True)):
-            figure = layer_figure(traced.weights, text, layer, [role_in_words(r) for r in heads])
-            self._add_picture(f"attention/layer {layer + 1}", figure_image(figure), step)
+    def _draw(self, seen: Trace, text: str, layer: int, heads: list[Roles], step: int) -> None:
+        words = [role_in_words(roles) for roles in heads]
+        figure = layer_figure(seen.layers[layer].weights, text, layer, words)
+        self._add_picture(f"attention/layer {layer + 1}", figure_image(figure), step)
 
     def _add_picture(self, tag: str, pixels: npt.NDArray[np.uint8], step: int) -> None:
         """Like `writer.add_image`, which takes three times as long: it converts to floats."""
