@@ -161,14 +161,14 @@ def publish_directory(target: Path, files: Mapping[str, Content]) -> None:
 
 
 class Journal:
-    """A file that is appended to by whole lines; a crash may cut the last one short."""
+    """A file that is appended to; a crash may cut the last piece short."""
 
     def __init__(self, path: Path):
         self.path, self.descriptor = path, os.open(path, os.O_WRONLY | os.O_APPEND)
 
-    def write(self, line: bytes) -> None:
+    def write(self, data: bytes) -> None:
         with storage_errors(self.path):
-            write_all(self.descriptor, line + b"\n")
+            write_all(self.descriptor, data)
 
     def sync(self) -> None:
         with storage_errors(self.path):

@@ -272,45 +272,38 @@ def shown_after_kills(
     owner: object,
     name: str,
     call: int,
-    delay: float,
+    clock: int = 0,
 ) -> list[int]:
     """Kill a watched run twice at a named point; the steps that TensorBoard shows in the end.
 
     Args:
-        delay: seconds that TensorBoard's thread takes to write an event.
+        clock: seconds by which the clock moves on from session to session.
     """
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
     import gpt.training.tensorboard  # noqa: F401  # once here, not in every child
 
     shop.train_here(shop.fresh(shop.folder / "first"))
-    write, clock, run = RecordWriter.write, time.time, shop.folder / "run"
-
-    def slow(self: RecordWriter, data: bytes) -> None:
-        time.sleep(delay)
-        write(self, data)
-
+    run = shop.folder / "run"
     argv = shop.fresh(run, "--log.tensorboard", "true")
-    for hour in range(3):
+    for session in range(3):
         with monkeypatch.context() as patch:
-            patch.setattr(time, "time", lambda h=hour: clock() + 3600 * h)  # files sort by time
-            patch.setattr(RecordWriter, "write", slow)
-            dying = (lambda: die_at(owner, name, call)) if hour < 2 else (lambda: None)
-            assert shop.train(argv, prepare=dying).code == (-signal.SIGKILL if hour < 2 else 0)
+            patch.setattr(time, "time", lambda n=session: 1_800_000_000 + clock * n)
+            dying = (lambda: die_at(owner, name, call)) if session < 2 else (lambda: None)
+            assert shop.train(argv, prepare=dying).code == (-signal.SIGKILL if session < 2 else 0)
         argv = ["--resume", str(run)]
     assert steps_in_metrics(run) == [1, 2, 3, 4, 5, 6]
     return steps_in_tensorboard(run)
 
 
-SHOWN_NOT_SAVED = (gpt.training.trainer, "save_checkpoint", 2, 0.0)
-SAVED_JUST_NOW = (gpt.training.monitor.Monitor, "log", 3, 0.02)
+SHOWN_NOT_SAVED = (gpt.training.trainer, "save_checkpoint", 2)
+SAVED_JUST_NOW = (gpt.training.monitor.Monitor, "log", 3)
 
 
+@pytest.mark.parametrize("clock", [3600, 0, -3600], ids=["later", "the same second", "set back"])
 @pytest.mark.parametrize("where", [SHOWN_NOT_SAVED, SAVED_JUST_NOW])
 def test_each_step_is_shown_once(
-    long_shop: Workshop, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, ...]
+    long_shop: Workshop, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, ...], clock: int
 ) -> None:
-    assert shown_after_kills(long_shop, monkeypatch, *where) == [1, 2, 3, 4, 5, 6]
+    assert shown_after_kills(long_shop, monkeypatch, *where, clock) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_finished_run_can_be_resumed(shop: Workshop, capfd: pytest.CaptureFixture[str]) -> None:
@@ -413,6 +406,14 @@ def test_a_kill_while_an_evaluation_is_made_up_for_changes_nothing(shop: Worksho
 @pytest.mark.slow
 def test_a_kill_at_every_operation_after_a_stop_changes_nothing(shop: Workshop) -> None:
     assert kills_after_a_stop(shop, all_points) == []
+
+
+def test_an_evaluation_that_is_owed_is_made_whatever_is_due_now(shop: Workshop) -> None:
+    run = shop.folder / "run"
+    stopped_in_evaluation(shop, run)
+    assert shop.train_here(["--resume", str(run), "--log.eval_every", "1000"]).code == 0
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "val_loss" in row] == [2, 3]
 
 
 def test_what_tensorboard_shows_of_a_stopped_evaluation_is_shown_once(shop: Workshop) -> None:
@@ -524,28 +525,53 @@ def test_watching_finds_an_evaluation_that_draws(
 def without_purge(patch: pytest.MonkeyPatch) -> None:
     import gpt.training.tensorboard
 
-    writer = gpt.training.tensorboard.SummaryWriter
-    patch.setattr(gpt.training.tensorboard, "SummaryWriter", lambda run, purge_step: writer(run))
+    writer = gpt.training.tensorboard.SessionWriter
+    patch.setattr(
+        gpt.training.tensorboard, "SessionWriter", lambda run, purge_step: writer(run, 99)
+    )
 
 
-def without_flush(patch: pytest.MonkeyPatch) -> None:
-    from torch.utils.tensorboard import SummaryWriter
+def named_by_the_clock(patch: pytest.MonkeyPatch) -> None:
+    import gpt.training.event_file
 
-    patch.setattr(SummaryWriter, "flush", lambda self: None)
+    name = gpt.training.event_file.later_name
+    patch.setattr(gpt.training.event_file, "later_name", lambda run: name(run / "checkpoints"))
+
+
+def written_later(patch: pytest.MonkeyPatch) -> None:
+    """The scalars of all rows are kept until the last."""
+    import gpt.training.tensorboard
+
+    log, kept = gpt.training.tensorboard.Board.log, list[Any]()
+
+    def late(self: Any, row: dict[str, Any]) -> None:
+        kept.append(row)
+        if row["step"] == 6:
+            for each in kept:
+                log(self, each)
+
+    patch.setattr(gpt.training.tensorboard.Board, "log", late)
 
 
 @pytest.mark.parametrize(
-    ("mutate", "where"), [(without_purge, SHOWN_NOT_SAVED), (without_flush, SAVED_JUST_NOW)]
+    ("mutate", "where", "clock"),
+    [
+        (without_purge, SHOWN_NOT_SAVED, 1),
+        (named_by_the_clock, SAVED_JUST_NOW, -1),
+        (written_later, SAVED_JUST_NOW, 1),
+    ],
 )
 def test_tensorboard_finds_the_mutant(
     long_shop: Workshop,
     monkeypatch: pytest.MonkeyPatch,
     mutate: Callable[[pytest.MonkeyPatch], None],
     where: tuple[Any, ...],
+    clock: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         mutate(patch)
-        assert shown_after_kills(long_shop, monkeypatch, *where) != [1, 2, 3, 4, 5, 6]
+        shown = shown_after_kills(long_shop, monkeypatch, *where, clock)
+    assert shown != [1, 2, 3, 4, 5, 6]
 
 
 def test_the_system_counts_the_same_operations_each_time(shop: Workshop) -> None:

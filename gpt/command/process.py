@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -21,8 +20,6 @@ def run_command(main: Callable[[list[str]], int]) -> int:
     _open_standard_files()
     if not isinstance(sys.stderr, _LossyStream):
         sys.stderr = cast(TextIO, _LossyStream(sys.stderr))
-    # TensorBoard's writer thread passes its failure on to the main thread, which reports it
-    threading.excepthook = lambda _: None
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)
     try:

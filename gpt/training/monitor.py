@@ -89,7 +89,7 @@ class Monitor:
                 f"step {row['step']:>6}  val loss {row['val_loss']:.4f} nats "
                 f"= {row['val_bits_per_char']:.4f} bits per character"
             )
-        self.metrics.write(json.dumps(row).encode())
+        self.metrics.write(json.dumps(row).encode() + b"\n")
         if self.board:
             self.board.log(row)
         shown = {"loss": row.get("train_loss"), "val": self.val_loss}

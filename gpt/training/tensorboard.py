@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
-from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from gpt import files
@@ -22,6 +21,7 @@ from gpt.command.config_file import to_yaml
 from gpt.config import Config
 from gpt.data.tokenizer import CharTokenizer
 from gpt.model import GPT
+from gpt.training.event_file import SessionWriter
 from gpt.training.projector import embedding_table, position_embedding_table
 
 SCALARS = {  # key of metrics.jsonl -> tag
@@ -53,18 +53,18 @@ class Board:
 
     def __post_init__(self) -> None:
         # purge what a killed session logged of later steps; step 0 is logged anew
-        self.writer = SummaryWriter(str(self.run), purge_step=self.step + 1 if self.step else 0)
+        self.writer = SessionWriter(self.run, purge_step=self.step + 1 if self.step else 0)
         if not self.step:
             for summary in hparams(_flat(self.config), {"loss/val": 0}):
-                self.writer._get_file_writer().add_summary(summary)
+                self.writer.events.add_summary(summary)
             self.writer.add_custom_scalars(_layout(self.config))
             self.writer.add_text("config", fenced(to_yaml(self.config)), 0)
 
     def flush(self) -> None:
-        self.writer.flush()
+        self.writer.events.flush()
 
     def close(self) -> None:
-        self.writer.close()
+        self.writer.events.close()
 
     def log(self, row: dict[str, Any]) -> None:
         """The scalars of one line of metrics.jsonl."""
@@ -102,7 +102,6 @@ class Board:
                 between()
                 self._draw(seen, shown, layer, heads, step)
             self._histograms(seen, step)
-        self.writer.flush()
 
     def embeddings(self, model: GPT, step: int) -> None:
         """Log the token and position embeddings, for the projector."""
@@ -130,7 +129,7 @@ class Board:
             height=height, width=width, colorspace=colours, encoded_image_string=png.getvalue()
         )
         value = Summary.Value(tag=tag, image=picture)
-        self.writer._get_file_writer().add_summary(Summary(value=[value]), step)
+        self.writer.events.add_summary(Summary(value=[value]), step)
 
     def _histograms(self, seen: Trace, step: int) -> None:
         """Norms of queries, keys and values, of all heads of a layer together."""
