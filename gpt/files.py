@@ -142,13 +142,14 @@ def require_replaceable(path: Path) -> None:
 def publish_directory(target: Path, files: Mapping[str, Content]) -> None:
     """Create directory `target` with `files`, whole or not at all, written in their order.
 
+    Its parent must be there: one that was moved away is not made anew.
+
     Raises:
         Mistake: with exit code 5; nothing of `target` is left then.
     """
     beside = target.with_name(f".{target.name}.tmp")
     with storage_errors(target):
         remove(beside)
-        make_directory(target.parent)
         try:
             os.mkdir(beside)
             for name, content in files.items():

@@ -28,6 +28,7 @@ import gpt.files
 import gpt.model
 import gpt.storage.checkpoint
 import gpt.storage.find
+import gpt.storage.moved
 import gpt.storage.run_directory
 import gpt.training.monitor
 import gpt.training.run
@@ -294,7 +295,7 @@ def shown_after_kills(
     return steps_in_tensorboard(run)
 
 
-SHOWN_NOT_SAVED = (gpt.training.trainer, "save_checkpoint", 2)
+SHOWN_NOT_SAVED = (gpt.storage.moved, "save_checkpoint", 2)
 SAVED_JUST_NOW = (gpt.training.monitor.Monitor, "log", 3)
 
 

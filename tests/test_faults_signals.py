@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -452,6 +453,57 @@ def test_the_reader_finds_a_list_that_is_made_once(
     monkeypatch.setattr(gpt.storage.find, "_first_whole", once)
     with pytest.raises((Mistake, pytest.fail.Exception)):
         read_while_rotating(shop, monkeypatch)
+
+
+# --- a run that is moved -----------------------------------------------------------------------
+
+
+def moved_in_step(number: int, move: Callable[[], object]) -> Callable[[], None]:
+    """Let the run's directory be moved in the middle of a step."""
+
+    def prepare() -> None:
+        clip = gpt.training.trainer.Trainer._clip
+
+        def moving(self: Any, loss: Any) -> None:
+            if self.progress.step == number - 1:
+                move()
+            clip(self, loss)
+
+        gpt.training.trainer.Trainer._clip = moving  # type: ignore[method-assign]
+
+    return prepare
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("tensorboard", ["false", "true"])
+def test_a_run_that_is_moved_stops_with_all_saved(
+    shop: Workshop, replaced: bool, tensorboard: str
+) -> None:
+    run, moved = shop.folder / "run", shop.folder / "moved here"
+
+    def move() -> None:
+        run.rename(moved)
+        if replaced:
+            run.mkdir()
+
+    argv = shop.fresh(run, "--log.tensorboard", tensorboard, "--log.save_every", "1000")
+    ended = shop.train(argv, prepare=moved_in_step(1, move))
+    assert ended.code == 5
+    assert f"error: {run} was moved to {moved} while training\n" in ended.output
+    assert f"step 2 is saved there; go on with: python train.py --resume '{moved}'" in ended.output
+    assert not run.exists() or list(run.iterdir()) == []
+    assert load_last(moved, pytest.fail).progress.step == 2
+    assert shop.go_on(moved, "--exact").code == 0
+    differing = differences(moved, outcome(shop.folder / "whole"))
+    assert [name for name in differing if "config" not in name] == []  # it holds run.dir
+
+
+def test_a_run_that_is_removed_stops_and_is_not_made_anew(shop: Workshop) -> None:
+    run = shop.folder / "run"
+    ended = shop.train(shop.fresh(run), prepare=moved_in_step(2, lambda: shutil.rmtree(run)))
+    assert ended.code == 5
+    assert f"error: {run} was removed while training" in ended.output
+    assert not run.exists()
 
 
 # --- numbers that are not finite ----------------------------------------------------------------

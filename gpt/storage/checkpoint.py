@@ -86,6 +86,8 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
         Mistake: with exit code 5 if it cannot be written; the earlier checkpoints are whole then.
     """
     progress = checkpoint.progress
+    with files.storage_errors(run):
+        files.make_directory(run / "checkpoints")
     contents = {
         "model.safetensors": save(_plain(checkpoint.weights)),
         "optimizer.safetensors": save(_plain(checkpoint.optimizer_state)),

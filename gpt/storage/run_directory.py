@@ -120,6 +120,8 @@ def tidy(run: Path, keep: int) -> None:
     A checkpoint that a stop left before an evaluation goes as soon as the one after it is there.
     """
     found = checkpoints_of(run)
+    if not found:  # someone has just moved or removed them
+        return
     passed = [path for path, after in itertools.pairwise(found) if step_of(path) == step_of(after)]
     checkpoints = [path for path in found if path not in passed]
     best = best_of(checkpoints)

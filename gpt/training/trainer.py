@@ -20,7 +20,8 @@ from gpt.errors import Exit, Mistake
 from gpt.evaluate import exact_loss
 from gpt.model import GPT
 from gpt.optim import load_optimizer_state, lr_factor, make_optimizers, optimizer_state, set_lr
-from gpt.storage.checkpoint import Checkpoint, Progress, save_checkpoint
+from gpt.storage.checkpoint import Checkpoint, Progress
+from gpt.storage.moved import saving
 from gpt.training.monitor import Monitor
 
 
@@ -68,9 +69,9 @@ class Trainer:
 
         Raises:
             Mistake: with exit code 6 if a loss or gradient is not finite; 5 if nothing can be
-                written. The last checkpoint is whole then.
+                written, or the run's directory was moved. The last checkpoint is whole then.
         """
-        with catch_signals(self._stop):
+        with catch_signals(self._stop), saving(self.run) as self.save_checkpoint:
             with suppress(Stopped):
                 if self.progress.owes_evaluation:
                     self._after_step()
@@ -244,7 +245,7 @@ class Trainer:
         for name, tensor in ({"the gradient": self.grad_norm} | weights | state).items():
             self._check_finite(tensor, f"{name} after step {self.progress.step}")
         checkpoint = Checkpoint(self.config, self.corpus.tokenizer, self.progress, weights, state)
-        save_checkpoint(self.run, checkpoint)
+        self.save_checkpoint(checkpoint)
         self.saved_step = self.progress.step
 
     def _stop(self, number: int) -> None:
