@@ -186,13 +186,14 @@ def require_replaceable(path: Path) -> None:
 def publish_directory(target: Path, files: Mapping[str, Content]) -> None:
     """Create directory `target` with `files`, whole or not at all, written in their order.
 
+    Its parent must be there: one that was moved away is not made anew.
+
     Raises:
         Mistake: with exit code 5; nothing of `target` is left then.
     """
     beside = target.with_name(f".{target.name}.tmp")
     with storage_errors(target):
         remove(beside)
-        make_directory(target.parent)
         try:
             os.mkdir(beside)
             for name, content in files.items():
@@ -205,14 +206,14 @@ def publish_directory(target: Path, files: Mapping[str, Content]) -> None:
 
 
 class Journal:
-    """A file that is appended to by whole lines; a crash may cut the last one short."""
+    """A file that is appended to; a crash may cut the last piece short."""
 
     def __init__(self, path: Path):
         self.path, self.descriptor = path, os.open(path, os.O_WRONLY | os.O_APPEND | BINARY)
 
-    def write(self, line: bytes) -> None:
+    def write(self, data: bytes) -> None:
         with storage_errors(self.path):
-            write_all(self.descriptor, line + b"\n")
+            write_all(self.descriptor, data)
 
     def sync(self) -> None:
         with storage_errors(self.path):

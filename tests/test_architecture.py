@@ -235,6 +235,7 @@ UNREFERENCED = {  # public, used by nothing in the product, and here for a reaso
     "Head": "the lecture's form, to be read; a test holds MultiHeadAttention equal to it",
     "forward": "torch calls it",
     "backward": "torch calls it",
+    "get_logdir": "torch's SummaryWriter calls it",
     "error": "argparse calls it",
     "AttentionPlugin": "TensorBoard makes it, by the entry point in pyproject.toml",
     "get_plugin_apps": "TensorBoard calls it",

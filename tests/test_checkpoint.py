@@ -6,6 +6,7 @@
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -194,6 +195,19 @@ def test_the_newest_whole_one_is_taken_and_the_loss_said(tmp_path: Path, at: Mak
     with pytest.raises(Mistake, match="step-000003") as caught:
         load_last(tmp_path, ignore)
     assert caught.value.exit_code == Exit.CHECKPOINT
+
+
+def test_a_damaged_one_after_an_evaluation_costs_no_step(tmp_path: Path, at: Make) -> None:
+    stopped = at(2)
+    stopped.progress.owes_evaluation = True
+    before = save_checkpoint(tmp_path, stopped)
+    kept = shutil.copytree(before, tmp_path / "kept")
+    after = save_checkpoint(tmp_path, at(2, 1.0))
+    kept.rename(before)  # as a kill leaves it
+    (after / "config.json").unlink()
+    said: list[str] = []
+    assert load_last(tmp_path, said.append).progress.owes_evaluation
+    assert said[0].endswith("going on from step 2, whose evaluation is made again")
 
 
 def test_the_next_best_is_taken_when_the_best_is_damaged(tmp_path: Path, at: Make) -> None:

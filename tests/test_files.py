@@ -44,9 +44,15 @@ def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_directory_appears_with_all_its_files(tmp_path: Path) -> None:
-    target = tmp_path / "not" / "yet" / "there"
-    files.publish_directory(target, {"a": b"1", "b": b"2"})
-    assert tree(tmp_path) == {"not/yet/there/a": b"1", "not/yet/there/b": b"2"}
+    files.publish_directory(tmp_path / "x", {"a": b"1", "b": b"2"})
+    assert tree(tmp_path) == {"x/a": b"1", "x/b": b"2"}
+
+
+def test_a_parent_that_was_moved_away_is_not_made_anew(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="No such file or directory") as caught:
+        files.publish_directory(tmp_path / "moved" / "x", {"a": b"1"})
+    assert caught.value.exit_code == Exit.STORAGE
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:

@@ -324,7 +324,7 @@ def test_a_target_that_the_best_loss_has_reached_takes_no_step(
 ) -> None:
     """Whatever the latest loss is."""
     losses = iter([2.0, 3.0, 3.0])
-    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda model, ids: next(losses))
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
     run = trained()
     assert go_on(run, train__max_steps=9, train__target_val_loss=2.5) == Exit.DONE
     assert last(run).progress.step == 6, "it trained on: the latest loss is above the target"
@@ -334,7 +334,7 @@ def test_it_stops_when_nothing_got_better(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([3.0, 2.5, 2.6, 2.5, 9.0, 9.0])
-    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda model, ids: next(losses))
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
     run = trained(log__eval_every=1, train__patience=2, train__max_steps=6)
     progress = last(run).progress
     assert (progress.step, progress.best_step, progress.best_val_loss) == (4, 2, 2.5)
@@ -345,7 +345,7 @@ def test_patience_begins_anew_with_each_better_one(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([3.0, 3.1, 2.9, 2.95, 2.8, 2.85])
-    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda model, ids: next(losses))
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
     assert last(trained(log__eval_every=1, train__patience=2)).progress.step == 6
 
 
@@ -375,7 +375,7 @@ def test_a_loss_that_is_not_finite_is_never_the_best(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([float("nan"), 3.0])
-    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda model, ids: next(losses))
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
     with pytest.raises(Mistake, match="not finite: val loss after step 3") as caught:
         trained()
     assert caught.value.exit_code == Exit.NUMERIC

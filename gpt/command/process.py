@@ -4,7 +4,6 @@ import io
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,8 +22,6 @@ def run_command(main: Callable[[list[str]], int]) -> int:
     _let_stdout_hold_any_text()
     if not isinstance(sys.stderr, _LossyStream):
         sys.stderr = cast(TextIO, _LossyStream(sys.stderr))
-    # TensorBoard's writer thread passes its failure on to the main thread, which reports it
-    threading.excepthook = lambda _: None
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)
     try:

@@ -49,6 +49,7 @@ def load_last(run: Path, say: Callable[[str], None]) -> Checkpoint:
     if checkpoint and mistake:
         step = checkpoint.progress.step
         lost = f"steps {step + 1} to {step_of(newest)} are lost"
+        lost = lost if step_of(newest) > step else "whose evaluation is made again"
         say(f"warning: {mistake.what}; going on from step {step}, {lost}")
     if checkpoint:
         return checkpoint

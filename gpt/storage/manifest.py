@@ -15,21 +15,27 @@ from gpt.errors import Exit, Mistake
 from gpt.files import open_plain
 
 FORMAT = 1
+STOPPED = "-stopped"  # ends the name of a checkpoint that a stop left before its evaluation
 MOST_BYTES = 2**20  # of a manifest
 
 
-def checkpoint_name(step: int) -> str:
-    """The folder of the checkpoint after `step` steps."""
-    return f"step-{step:06d}"
+def checkpoint_name(step: int, stopped: bool = False) -> str:
+    """The folder of the checkpoint after `step` steps; `stopped`: before their evaluation."""
+    return f"step-{step:06d}{STOPPED if stopped else ''}"
 
 
 def is_checkpoint_name(name: str) -> bool:
-    return re.fullmatch(r"step-[0-9]{6,13}", name) is not None
+    return re.fullmatch(rf"step-[0-9]{{6,13}}({STOPPED})?", name) is not None
 
 
 def step_of(path: Path) -> int:
     """The step of the checkpoint at `path`, by its name."""
-    return int(path.name.removeprefix("step-"))
+    return int(path.name.split("-")[1])
+
+
+def age_of(path: Path) -> tuple[int, bool]:
+    """Sorts checkpoints, the oldest first: the one before an evaluation, then the one after it."""
+    return step_of(path), not path.name.endswith(STOPPED)
 
 
 def with_manifest(files: dict[str, bytes], step: int, val_loss: float | None) -> dict[str, bytes]:
@@ -58,7 +64,8 @@ def verified_files(path: Path) -> dict[str, bytes]:
             raise Mistake(Exit.CHECKPOINT, what, fix)
         if manifest != _sealed({key: value for key, value in body.items() if key != "seal"}):
             raise ValueError("the seal does not match")
-        if re.fullmatch(r"step-\d+", path.name) and path.name != checkpoint_name(body["step"]):
+        right = {checkpoint_name(body["step"], stopped) for stopped in (False, True)}
+        if re.fullmatch(rf"step-\d+({STOPPED})?", path.name) and path.name not in right:
             raise damaged(path, f"manifest.json is that of step {body['step']}")
         files = {
             name: _read(path / _plain_name(name), known["bytes"])

@@ -15,7 +15,13 @@ from pathlib import Path
 from gpt import files, paths
 from gpt.config import Config
 from gpt.errors import Exit, Mistake
-from gpt.storage.manifest import corpus_sha256_of, is_checkpoint_name, step_of, val_loss_of
+from gpt.storage.manifest import (
+    age_of,
+    corpus_sha256_of,
+    is_checkpoint_name,
+    step_of,
+    val_loss_of,
+)
 
 
 def create_run(config: Config, name: str) -> Path:
@@ -85,7 +91,7 @@ def require_no_links(run: Path) -> None:
 def checkpoints_of(run: Path) -> list[Path]:
     """All checkpoints of a run, the oldest first; they may be damaged."""
     found = (run / "checkpoints").glob("step-*")
-    return sorted((path for path in found if is_checkpoint_name(path.name)), key=step_of)
+    return sorted((path for path in found if is_checkpoint_name(path.name)), key=age_of)
 
 
 def checkpoints_by_loss(run: Path) -> list[Path]:
@@ -109,21 +115,33 @@ def best_of(checkpoints: list[Path]) -> Path:
 
 
 def tidy(run: Path, keep: int) -> None:
-    """Delete all but the best and the `keep` newest (0: delete none), then name best and last."""
-    checkpoints = checkpoints_of(run)
+    """Delete all but the best and the `keep` newest (0: delete none), then name best and last.
+
+    A checkpoint that a stop left before an evaluation goes as soon as the one after it is there.
+    """
+    found = checkpoints_of(run)
+    if not found:  # someone has just moved or removed them
+        return
+    passed = [path for path, after in itertools.pairwise(found) if step_of(path) == step_of(after)]
+    checkpoints = [path for path in found if path not in passed]
     best = best_of(checkpoints)
     old = [path for path in checkpoints[:-keep] if path != best] if keep else []
+    left = (run / "checkpoints").glob(".step-*")  # by crashes
     with files.storage_errors(run / "checkpoints"):
-        for path in [*old, *(run / "checkpoints").glob(".step-*")]:  # and what crashes left
+        for path in [*passed, *old, *left]:
             files.remove(path)
     files.replace_file(run / "best", best.name.encode() + b"\n")
     files.replace_file(run / "last", checkpoints[-1].name.encode() + b"\n")
 
 
-def set_aside(run: Path, step: int) -> None:
-    """Rename the damaged checkpoints after `step`: the run continues there and saves them anew."""
+def set_aside(run: Path, start: str) -> None:
+    """Rename the damaged checkpoints newer than `start`: the run goes on there and saves them anew.
+
+    Args:
+        start: the name of a checkpoint.
+    """
     for path in checkpoints_of(run):
-        if step_of(path) > step:
+        if age_of(path) > age_of(Path(start)):
             aside = path.with_name(f"damaged-{path.name}")
             with files.storage_errors(path):
                 files.remove(aside)

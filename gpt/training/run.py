@@ -15,6 +15,7 @@ from gpt.evaluate import bits
 from gpt.memory import require_memory
 from gpt.storage.checkpoint import Checkpoint, Progress, save_checkpoint
 from gpt.storage.find import load_last
+from gpt.storage.manifest import checkpoint_name
 from gpt.storage.run_directory import (
     checkpoints_of,
     create_run,
@@ -97,7 +98,7 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
         for line in filter(None, remarks):
             say(line)
         start.progress.identity = identity(config, corpus)
-        set_aside(run, start.progress.step)
+        set_aside(run, checkpoint_name(start.progress.step, start.progress.owes_evaluation))
         tidy(run, config.log.keep)  # the kill may have come before it
         return _session(config, corpus, run, start)
 
@@ -144,11 +145,11 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
         f"({torch.get_num_threads()} threads), {'bf16' if uses_bf16(config) else 'fp32'}"
     )
     files.replace_file(run / "config.yaml", to_yaml(config).encode())
-    step = start.progress.step
+    step, owed = start.progress.step, start.progress.owes_evaluation
     with (
         sharing_cores(),
         files.storage_errors(run),
-        Monitor(run, config, corpus.tokenizer, step) as monitor,
+        Monitor(run, config, corpus.tokenizer, step, owed) as monitor,
     ):
         trainer = Trainer(config, corpus, run, start, monitor)
         progress = trainer.train()
@@ -156,7 +157,7 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
     if trainer.stop_signal:
         say(f"stopped after step {progress.step}; go on with: python train.py --resume {place}")
         return 128 + trainer.stop_signal
-    if progress.step == step > 0:
+    if progress.step == step > 0 and not owed:
         say(f"finished at step {step}; {_way_on(config, progress)} to go on")
         return Exit.DONE
     best = progress.best_val_loss
