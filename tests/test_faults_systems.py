@@ -163,7 +163,7 @@ def test_what_reads_a_run_without_posix(start: Start, tmp_path: Path) -> None:
     [
         *(("train.py", "--help"), ("sample.py", "--help"), ("train.py", "--print-config")),
         *(("scripts/evaluate.py", "--help"), ("scripts/explore.py", "--help")),
-        *(("scripts/prepare_data.py", "lied.txt"), ("scripts/torture.py", "--help")),
+        *(("scripts/prepare_data.py", "lied.txt"), ("scripts/torture", "--help")),
     ],
 )
 def test_other_commands_without_posix(start: Start, argv: tuple[str, ...]) -> None:
@@ -171,7 +171,7 @@ def test_other_commands_without_posix(start: Start, argv: tuple[str, ...]) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("argv", [("scripts/torture.py",), ("scripts/bench", "--smoke")])
+@pytest.mark.parametrize("argv", [("scripts/torture",), ("scripts/bench", "--smoke")])
 def test_what_needs_posix_says_so(start: Start, argv: tuple[str, ...]) -> None:
     _, said = end(start(*argv), Exit.USAGE)
     assert said.splitlines()[-1] == "fix: run it on Linux or macOS"

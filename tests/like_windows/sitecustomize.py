@@ -21,7 +21,7 @@ FUNCTIONS = (
     *("sysconf", "fork", "forkpty", "getuid", "geteuid", "getgid", "getegid", "setsid", "setpgid"),
     *("getpgid", "killpg", "pread", "pwrite", "preadv", "pwritev", "fchmod", "fchown", "chown"),
     *("mkfifo", "mknod", "O_NOFOLLOW", "O_DIRECTORY", "O_NONBLOCK", "O_CLOEXEC", "O_SYNC"),
-    *("wait3", "wait4", "getloadavg", "sched_getaffinity", "statvfs"),
+    *("wait3", "wait4", "getloadavg", "sched_getaffinity", "statvfs", "fchdir"),
 )
 SIGNALS = (
     *("SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGPIPE", "SIGTSTP"),
