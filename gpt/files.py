@@ -4,7 +4,6 @@ A file is whole or not there: it is written under another name, synced, and rena
 called through `os` and `shutil` alone, which tests replace.
 """
 
-import errno
 import fcntl
 import os
 import platform
@@ -16,25 +15,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gpt.errors import Exit, Mistake
+from gpt.errors import Exit, Mistake, cannot
 
 Content = bytes | Iterable[bytes]
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Inside, turn an OSError into a `Mistake` with exit code 5 that names the path."""
+    """Inside, turn an OSError into a `Mistake` that names the path, mostly with exit code 5."""
     try:
         yield
     except OSError as problem:
-        full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
-        fix = (
-            "free some space, then run the command again"
-            if full
-            else "check the path and its rights"
-        )
-        what = f"cannot write {problem.filename or path}: {problem.strerror or problem}"
-        raise Mistake(Exit.STORAGE, what, fix) from problem
+        fix = "check the path and its rights"
+        raise cannot("write", path, problem, Exit.STORAGE, fix) from problem
 
 
 # --- the operations ----------------------------------------------------------------------------

@@ -177,10 +177,10 @@ def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, 
 
 def main(argv: list[str]) -> int:
     """Print one line: kills, seed, differences. The exit code is 0 if there are none, else 1."""
-    parser = Parser(prog="scripts/torture.py", description=__doc__.split("\n")[0])
+    parser = Parser(prog="scripts/torture.py", description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("--kills", type=number(int, 0), default=300, help="SIGKILLs that must land [300]")
-    add("--seed", type=int, default=1, help="of the instants [1]")
+    add("--seed", type=number(int, 0), default=1, help="of the instants [1]")
     add("--real", action="store_true", help="kill `python train.py` instead of forks")
     args = parser.parse_all(argv)
     memory = Path("/dev/shm")  # a kill works there as well, and no session waits for a disk

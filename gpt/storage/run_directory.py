@@ -9,7 +9,7 @@ import math
 import os
 import shlex
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from gpt import files, paths
@@ -24,8 +24,8 @@ def create_run(config: Config, name: str) -> Path:
     Raises:
         Mistake: with exit code 7 if something lies there already; 5 if it cannot be made.
     """
-    path = Path(config.run.dir or paths.RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{name}")
-    path = path.expanduser().absolute()
+    default = paths.RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{name}"
+    path = Path(paths.expanded(config.run.dir) if config.run.dir else default).absolute()
     first = path.name
     with files.storage_errors(path):
         files.make_directory(path.parent)
@@ -159,6 +159,8 @@ def _newest_first() -> list[Path]:
 
 def shown(path: Path) -> str:
     """`path` as one would type it in a shell, from the working directory."""
-    here, place = Path.cwd(), path.resolve()
-    text = str(place.relative_to(here) if place.is_relative_to(here) else path)
+    text = str(path)
+    with suppress(OSError):  # the working directory may have been deleted
+        here, place = Path.cwd(), path.resolve()
+        text = str(place.relative_to(here) if place.is_relative_to(here) else path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)

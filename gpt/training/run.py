@@ -13,6 +13,7 @@ from gpt.device import find_device, uses_bf16
 from gpt.errors import Exit, Mistake, say
 from gpt.evaluate import bits
 from gpt.memory import require_memory
+from gpt.paths import expanded
 from gpt.storage.checkpoint import Checkpoint, Progress, save_checkpoint
 from gpt.storage.find import load_last
 from gpt.storage.run_directory import (
@@ -107,7 +108,7 @@ def _with_absolute_texts(config: Config) -> Config:
     if texts is None:
         return config
     names = [texts] if isinstance(texts, str) else texts
-    absolute = [str(Path(name).expanduser().absolute()) for name in names]
+    absolute = [str(Path(expanded(name)).absolute()) for name in names]
     text = absolute[0] if isinstance(texts, str) else absolute
     return config.model_copy(update={"data": config.data.model_copy(update={"text": text})})
 
