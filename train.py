@@ -64,16 +64,13 @@ def _require_same_model(overrides: dict[str, object]) -> None:
 
 
 def _resume(run: str, overrides: dict[str, object], exact: bool) -> int:
-    fixed = [
-        key
-        for key in overrides
-        if key.startswith(("model.", "data.", "run.", "train.optimizer")) and key != "data.text"
-    ]
+    from gpt.command.config_file import is_changeable, overridden
+
+    fixed = [key for key in overrides if not is_changeable(key)]
     if fixed:
         what = f"--{fixed[0]} cannot be changed when a run goes on"
         raise Mistake(Exit.USAGE, what, "leave it out, or start a new run with --init-from")
 
-    from gpt.command.config_file import overridden
     from gpt.training.run import resume
 
     return resume(Path(run), partial(overridden, overrides=overrides), exact)

@@ -33,9 +33,9 @@ def storage_errors(path: Path) -> Iterator[None]:
 # --- the operations ----------------------------------------------------------------------------
 
 
-def write_file(path: Path, content: Content) -> None:
-    """Create `path`, which must not exist, with `content`, and sync it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+def write_file(path: Path, content: Content, mode: int = 0o666) -> None:
+    """Create `path`, which must not exist, with `content`, and sync it; umask narrows `mode`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         for piece in [content] if isinstance(content, bytes) else content:
             write_all(descriptor, piece)
@@ -132,8 +132,11 @@ def require_replaceable(path: Path) -> None:
         raise Mistake(Exit.STORAGE, what, "give a plain file, or a name that is not taken yet")
 
 
-def publish_directory(target: Path, files: Mapping[str, Content]) -> None:
+def publish_directory(target: Path, files: Mapping[str, Content], mode: int = 0o666) -> None:
     """Create directory `target` with `files`, whole or not at all, written in their order.
+
+    Args:
+        mode: of the files, from their first byte on; the umask narrows it.
 
     Raises:
         Mistake: with exit code 5; nothing of `target` is left then.
@@ -145,7 +148,7 @@ def publish_directory(target: Path, files: Mapping[str, Content]) -> None:
         try:
             os.mkdir(beside)
             for name, content in files.items():
-                write_file(beside / name, content)
+                write_file(beside / name, content, mode)
             sync_directory(beside)
             rename(beside, target)
         except BaseException:

@@ -62,6 +62,13 @@ def overridden(config: Config, overrides: dict[str, Any]) -> Config:
     return _validate(_Document(to_yaml(config), "the run's config"), overrides)
 
 
+def is_changeable(key: str) -> bool:
+    """Whether the setting `key` may change when a run goes on; a text, only where it lies."""
+    if key.startswith("train.optimizer"):
+        return False
+    return key == "data.text" or key.startswith(("train.", "log."))
+
+
 def to_yaml(config: Config) -> str:
     """`config` as a YAML file that `load_config` reads back."""
     return yaml12.dump(config.model_dump())

@@ -2,6 +2,7 @@
 
 import codecs
 import hashlib
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def read_chunks(
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             raise _not_utf8(path) from None
+
+
+def mode_of_copy(paths: Iterable[Path]) -> int:
+    """The rights of a copy of these texts: its owner's alone, unless all may read each text.
+
+    Those of a group are not copied: the copy may belong to another one.
+    """
+    public = all(path.stat().st_mode & stat.S_IROTH for path in paths)
+    return 0o644 if public else 0o600
 
 
 def changed(paths: Iterable[Path]) -> Mistake:

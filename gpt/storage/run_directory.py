@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gpt import files, paths
 from gpt.config import Config
-from gpt.errors import Exit, Mistake
+from gpt.errors import Exit, Mistake, cannot
 from gpt.storage.manifest import corpus_sha256_of, is_checkpoint_name, step_of, val_loss_of
 
 
@@ -80,6 +80,21 @@ def require_no_links(run: Path) -> None:
                 raise Mistake(
                     Exit.CHECKPOINT, what, "replace it by the file or directory that it points to"
                 )
+
+
+def require_listable(run: Path) -> None:
+    """Refuse a run whose checkpoints may not be listed, which looks as if it had none.
+
+    Raises:
+        Mistake: with exit code 5.
+    """
+    try:
+        next((run / "checkpoints").iterdir(), None)
+    except PermissionError as problem:
+        fix = "see to it that you may read it"
+        raise cannot("read", run, problem, Exit.STORAGE, fix) from None
+    except OSError:
+        return  # it is not there
 
 
 def checkpoints_of(run: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from gpt.storage.run_directory import (
     create_run,
     known_runs,
     locked,
+    require_listable,
     require_no_links,
     set_aside,
     shown,
@@ -29,6 +30,7 @@ from gpt.storage.run_directory import (
 from gpt.training.fine_tune import fine_tuned, fresh, with_model_of
 from gpt.training.identity import (
     compare,
+    config_of,
     corpus_of,
     forget_best_of_other_text,
     identity,
@@ -71,15 +73,17 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
     """Continue a run from its newest whole checkpoint and return the exit code.
 
     Args:
-        change: gives the config of this session, made of the checkpoint's.
+        change: gives the config of this session, made of the run's (see `config_of`).
         exact: refuse to continue where the bytes would differ from an undisturbed run's.
 
     Raises:
-        Mistake: with exit code 4 if there is no whole checkpoint, the run holds a link, or `exact`
-            cannot be kept; 3 if the text is not there, is named anew and another one, or changed
-            its alphabet; 7 if another process holds the run; else as `train_new`.
+        Mistake: with exit code 4 if there is no whole checkpoint, config.yaml shows another config,
+            the run holds a link, or `exact` cannot be kept; 3 if the text is not there, is named
+            anew and another one, or changed its alphabet; 5 if a checkpoint may not be read; 7 if
+            another process holds the run; else as `train_new`.
     """
     if not checkpoints_of(run):
+        require_listable(run)
         begun = (run / ".lock").exists()
         fix = "it was stopped before its first: start it again as at first"
         what = f"no run with a checkpoint in {run}"
@@ -87,7 +91,7 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
     require_no_links(run)
     with locked(run):
         start = load_last(run, say)
-        config = _with_absolute_texts(change(start.config))
+        config = _with_absolute_texts(config_of(run, start, change, say))
         corpus = _make_ready(config, start)
         remarks = [
             compare(start, config, corpus, exact),
