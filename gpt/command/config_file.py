@@ -167,8 +167,7 @@ def _validate(document: _Document, overrides: dict[str, Any]) -> Config:
 
 def _together(mistakes: list[Mistake]) -> Mistake:
     first, *more = mistakes
-    left = len(mistakes) - MOST_MISTAKES
-    if left > 0:
+    if (left := len(mistakes) - MOST_MISTAKES) > 0:
         rest = Mistake(Exit.USAGE, f"{left} more mistakes of this kind", "mend these first")
         more = [*more[: MOST_MISTAKES - 1], rest]
     first.more = tuple(more)

@@ -64,7 +64,9 @@ def config_of(
         if key == "data.text" or not is_changeable(key):
             what = f"{path} says {key} {now!r}, but the checkpoint {before!r}"
             way = "give --data.text PATH" if key == "data.text" else "restore config.yaml"
-            raise Mistake(Exit.CHECKPOINT, what, f"leave a stranger's run alone; if it is yours, {way}")
+            raise Mistake(
+                Exit.CHECKPOINT, what, f"leave a stranger's run alone; if it is yours, {way}"
+            )
         say(f"{path} changes {key}: {before!r} -> {now!r}")
     return change(saved.model_copy(update={"train": shown.train, "log": shown.log}))
 
