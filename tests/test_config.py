@@ -161,6 +161,8 @@ def test_one_mistake(tmp_path: Path, text: str, what: str, fix: str) -> None:
 def test_not_utf8(tmp_path: Path) -> None:
     (found,) = mistakes_in(tmp_path, b"run:\n  dir: caf\xe9\n")
     assert found[0] == "my.yaml is not UTF-8: byte 15 is 0xe9"
+    (found,) = mistakes_in(tmp_path, b"\xef\xbb\xbfa\xe9")
+    assert found[0] == "my.yaml is not UTF-8: byte 4 is 0xe9"
 
 
 def test_not_a_config_at_all(tmp_path: Path) -> None:

@@ -124,6 +124,11 @@ def test_stdout_is_utf8_whatever_the_locale() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "\u2603\n", "")
 
 
+def test_a_closed_stdin_is_an_empty_one() -> None:
+    ended = child("print(sys.stdin.buffer.read())", "os.close(0); sys.stdin = None")
+    assert (ended.returncode, ended.stdout) == (0, "b''\n")
+
+
 def test_a_deleted_working_directory_is_said(tmp_path: Path) -> None:
     """torch's libraries would end the process with words of their own."""
     place = tmp_path / "gone"

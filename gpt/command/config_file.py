@@ -24,9 +24,10 @@ def find_config(name: str) -> Path:
     Raises:
         Mistake: with exit code 2 if there is no such file.
     """
-    for path in (Path(name), CONFIGS / name, CONFIGS / f"{name}.yaml"):
-        if path.is_file():
-            return path
+    with reading(name, Exit.USAGE, "give a config that you may read"):
+        for path in (Path(name), CONFIGS / name, CONFIGS / f"{name}.yaml"):
+            if path.is_file():
+                return path
     known = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
     what = f"{name} is a directory, not a config" if Path(name).is_dir() else f"no config {name}"
     near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
@@ -48,8 +49,9 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> Config:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        byte, fix = data[problem.start], "save the config as UTF-8 text"
-        raise not_utf8(path, problem.start, byte, Exit.USAGE, fix) from None
+        at = len(data) - len(problem.object) + problem.start  # its object has no BOM
+        fix = "save the config as UTF-8 text"
+        raise not_utf8(path, at, data[at], Exit.USAGE, fix) from None
     return _validate(_Document(text, str(path)), overrides or {})
 
 

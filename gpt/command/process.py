@@ -131,6 +131,7 @@ def _open_standard_files() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, mode)  # the lowest free number
+    sys.stdin = sys.stdin or os.fdopen(0)
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
 
