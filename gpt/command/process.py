@@ -26,8 +26,8 @@ def run_command(main: Callable[[list[str]], int]) -> int:
     """Run `main(argv)` and return its exit code; an exception becomes an error message."""
     argv = sys.argv[1:]
     _open_standard_files()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the locale: it may hold any text
-        sys.stdout.reconfigure(encoding="utf-8")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: it may hold any text
     if not isinstance(sys.stderr, _LossyStream):
         sys.stderr = cast(TextIO, _LossyStream(sys.stderr))
     # TensorBoard's writer thread passes its failure on to the main thread, which reports it
