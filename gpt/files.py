@@ -19,7 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from gpt.errors import Exit, Mistake
+from gpt.errors import Exit, Mistake, cannot
 
 Content = bytes | Iterable[bytes]
 
@@ -32,26 +32,20 @@ WAITS_IN_SILENCE = 1.0  # seconds, for a lock
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Inside, turn an OSError into a `Mistake` with exit code 5 that names the path."""
+    """Inside, turn an OSError into a `Mistake` that names the path, mostly with exit code 5."""
     try:
         yield
     except OSError as problem:
-        full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
-        fix = (
-            "free some space, then run the command again"
-            if full
-            else "check the path and its rights"
-        )
-        what = f"cannot write {problem.filename or path}: {problem.strerror or problem}"
-        raise Mistake(Exit.STORAGE, what, fix) from problem
+        fix = "check the path and its rights"
+        raise cannot("write", path, problem, Exit.STORAGE, fix) from problem
 
 
 # --- the operations ----------------------------------------------------------------------------
 
 
-def write_file(path: Path, content: Content) -> None:
-    """Create `path`, which must not exist, with `content`, and sync it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
+def write_file(path: Path, content: Content, mode: int = 0o666) -> None:
+    """Create `path`, which must not exist, with `content`, and sync it; umask narrows `mode`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, mode)
     try:
         for piece in [content] if isinstance(content, bytes) else content:
             write_all(descriptor, piece)
@@ -183,10 +177,13 @@ def require_replaceable(path: Path) -> None:
         raise Mistake(Exit.STORAGE, what, "give a plain file, or a name that is not taken yet")
 
 
-def publish_directory(target: Path, files: Mapping[str, Content]) -> None:
+def publish_directory(target: Path, files: Mapping[str, Content], mode: int = 0o666) -> None:
     """Create directory `target` with `files`, whole or not at all, written in their order.
 
     Its parent must be there: one that was moved away is not made anew.
+
+    Args:
+        mode: of the files, from their first byte on; the umask narrows it.
 
     Raises:
         Mistake: with exit code 5; nothing of `target` is left then.
@@ -197,7 +194,7 @@ def publish_directory(target: Path, files: Mapping[str, Content]) -> None:
         try:
             os.mkdir(beside)
             for name, content in files.items():
-                write_file(beside / name, content)
+                write_file(beside / name, content, mode)
             sync_directory(beside)
             rename(beside, target)
         except BaseException:

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from gpt.command.cli import Parser, not_empty
+from gpt.command.cli import Parser, user_path
 from gpt.command.process import run_command
 from gpt.errors import Exit, say
 
@@ -12,7 +12,7 @@ def main(argv: list[str]) -> int:
     """Print the loss in nats and bits per character; each character is scored once."""
     parser = Parser(prog="scripts/evaluate.py", description=__doc__)
     parser.add_argument(
-        "run", nargs="?", type=not_empty, help="a run or a checkpoint [the newest run's best]"
+        "run", nargs="?", type=user_path, help="a run or a checkpoint [the newest run's best]"
     )
     moved = "the run's text, where it was moved"
     parser.add_argument("--data.text", dest="text", metavar="X", nargs="+", help=moved)

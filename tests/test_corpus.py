@@ -1,14 +1,17 @@
 """From bytes to batches: pieces read one by one, mistakes named, nothing of val trained on."""
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,6 +161,56 @@ def test_a_text_is_prepared_once(write: Write) -> None:
         assert load_corpus(config_of(path), said.append).ids.tolist() == first.ids.tolist()
     write("hello World " * 5)
     assert "W" in load_corpus(config_of(path), said.append).tokenizer.alphabet
+
+
+@pytest.mark.parametrize(
+    ("texts", "copy"),
+    [((0o644,), 0o644), ((0o600,), 0o600), ((0o640,), 0o600), ((0o644, 0o600), 0o600)],
+)
+def test_a_copy_of_a_private_text_is_private(
+    write: Write, monkeypatch: pytest.MonkeyPatch, texts: tuple[int, ...], copy: int
+) -> None:
+    """From its first byte on: the file of another name that it is written to, too."""
+    created, real = [], os.open
+
+    def open_(path: str, flags: int, mode: int = 0o777) -> int:
+        descriptor = real(path, flags, mode)
+        if flags & os.O_CREAT and not str(path).endswith(".lock"):
+            created.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        return descriptor
+
+    places = [write("hello world " * 5, f"{number}.txt") for number in range(len(texts))]
+    for place, mode in zip(places, texts, strict=True):
+        Path(place).chmod(mode)
+    monkeypatch.setattr(os, "open", open_)
+    before = os.umask(0o022)
+    try:
+        load_corpus(config_of(*places), ignore)
+    finally:
+        os.umask(before)
+    assert created == [copy, copy]
+    kept = [path for path in (paths.DATA / "prepared").glob("*/*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {copy}
+
+
+@pytest.mark.parametrize("readable", [0, 1, 2])
+def test_a_text_that_may_not_be_read_is_a_text(
+    write: Write, monkeypatch: pytest.MonkeyPatch, readable: int
+) -> None:
+    """Root may read all: the system's refusal is put in by hand, at each of the readings."""
+    path, opened, real = Path(write("hello world " * 5)), [], Path.open
+
+    def open_(self: Path, *args: Any, **options: Any) -> Any:
+        if self == path:
+            opened.append(self)
+            if len(opened) > readable:
+                raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(Path, "open", open_)
+    with pytest.raises(Mistake, match=f"^cannot read {path}: Permission denied$") as caught:
+        load_corpus(config_of(str(path)), ignore)
+    assert caught.value.exit_code == Exit.CORPUS
 
 
 @pytest.mark.parametrize("name", ["ids.bin", "meta.json"])

@@ -64,7 +64,7 @@ def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
 
 def test_files_are_written_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
-    monkeypatch.setattr(files, "write_file", lambda path, data: written.append(path.name))
+    monkeypatch.setattr(files, "write_file", lambda path, *_: written.append(path.name))
     files.publish_directory(tmp_path / "x", {"b": b"", "a": b"", "manifest": b""})
     assert written == ["b", "a", "manifest"]
 

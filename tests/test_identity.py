@@ -17,15 +17,17 @@ import yaml
 from conftest import VERSE
 
 import train
-from gpt.command.config_file import overridden
+from gpt.command.config_file import load_config, overridden, to_yaml
 from gpt.config import Config
 from gpt.data.corpus import Corpus, load_corpus
 from gpt.errors import Exit, Mistake
 from gpt.optim import lr_factor
-from gpt.storage.checkpoint import Checkpoint, save_checkpoint
+from gpt.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gpt.storage.find import load_best, load_last
+from gpt.storage.manifest import to_json, verified_files, with_manifest
 from gpt.training.identity import identity
 from gpt.training.run import resume, train_new
+from gpt.training.trainer import Trainer
 from scripts import evaluate
 
 
@@ -295,3 +297,117 @@ def test_a_learning_rate_that_goes_on_as_planned_is_not_said(
     assert go_on(tmp_path / "run", train__target_val_loss=0.01, **keys) == Exit.DONE
     assert "rises again" not in capsys.readouterr().err
     assert load_last(tmp_path / "run", ignore).progress.step == 6
+
+
+# --- a run of two faces ------------------------------------------------------------------------
+
+
+def show(run: Path, **keys: Any) -> None:
+    """Write other settings into a run's config.yaml."""
+    changed = overridden(load_config(run / "config.yaml"), keys)
+    (run / "config.yaml").write_text(to_yaml(changed), "utf-8")
+
+
+def face(checkpoint: Path, **keys: Any) -> None:
+    """Write other settings into a checkpoint, as a stranger can, with a manifest that fits."""
+    saved, files = load_checkpoint(checkpoint), verified_files(checkpoint)
+    del files["manifest.json"]
+    files["config.json"] = to_json(overridden(saved.config, keys).model_dump())
+    sealed = with_manifest(files, saved.progress.step, saved.progress.val_loss)
+    for name, data in sealed.items():
+        (checkpoint / name).write_bytes(data)
+
+
+@pytest.mark.parametrize("who", ["config.yaml", "the checkpoint"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("data.text", "other.txt"), ("data.val_fraction", 0.2), ("model.dropout", 0.5)],
+)
+def test_a_run_that_shows_another_config_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str, key: str, value: Any
+) -> None:
+    """Before a text is opened, and whichever of the two was changed; nothing is written."""
+    (tmp_path / "other.txt").write_text(VERSE * 20)  # be it the same text in another place
+    value = str(tmp_path / value) if key == "data.text" else value
+    if who == "config.yaml":
+        show(run, **{key: value})
+    else:
+        face(run / "checkpoints" / "step-000006", **{key: value})
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    monkeypatch.setattr("gpt.training.run.corpus_of", lambda *_: pytest.fail("the text is read"))
+    with pytest.raises(Mistake, match=rf"config\.yaml says {key} ") as caught:
+        go_on(run, train__max_steps=9)
+    assert caught.value.exit_code == Exit.CHECKPOINT
+    del before[run / ".lock"]
+    assert all(path.read_bytes() == data for path, data in before.items())
+
+
+class Killed(BaseException):
+    """A kill, as the code that it hits sees it: nothing more is done."""
+
+
+@pytest.mark.parametrize("key", ["train.max_steps", "data.text"])
+def test_a_kill_before_the_first_save_of_a_session_strands_no_run(
+    run: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """config.yaml is ahead of the newest checkpoint then: a setting counts, a text is asked for."""
+
+    def killed(_: Trainer) -> None:
+        raise Killed
+
+    moved = run.parent / "moved.txt"
+    moved.write_bytes(text_file.read_bytes())
+    flags = {key.replace(".", "__"): 9 if key == "train.max_steps" else str(moved)}
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", killed)
+        with pytest.raises(Killed):
+            go_on(run, **flags)
+    if key == "train.max_steps":
+        assert go_on(run) == Exit.DONE
+        assert load_last(run, ignore).progress.step == 9
+        return
+    with pytest.raises(Mistake, match=r"data\.text") as caught:
+        go_on(run)
+    assert "--data.text PATH" in caught.value.fix
+    for place in (text_file, moved):  # either will do
+        assert go_on(run, data__text=str(place)) == Exit.DONE
+
+
+def test_settings_of_config_yaml_that_may_change_count_and_are_said(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(run, **{"train.max_steps": 8, "log.save_every": 2})
+    assert go_on(run) == Exit.DONE
+    assert load_last(run, ignore).progress.step == 8
+    said = capsys.readouterr().err
+    assert "config.yaml changes train.max_steps: 6 -> 8" in said
+    assert "config.yaml changes log.save_every: 3 -> 2" in said
+
+
+def test_a_run_that_shows_no_config_goes_on_and_says_so(
+    run: Path, text_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may have been killed between its first checkpoint and its config.yaml."""
+    (run / "config.yaml").unlink()
+    assert go_on(run) == Exit.DONE
+    said = capsys.readouterr().err
+    assert f"there is no {run / 'config.yaml'}" in said
+    assert f"the run's text: {text_file}" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"train: [", b"\xff", b"train: {seed: x}\n"])
+def test_a_run_whose_config_is_garbled_is_refused(run: Path, content: bytes) -> None:
+    (run / "config.yaml").write_bytes(content)
+    with pytest.raises(Mistake, match=r"config\.yaml") as caught:
+        go_on(run)
+    assert caught.value.exit_code == Exit.USAGE
+    assert "remove it" in caught.value.fix
+
+
+def test_evaluate_says_which_text_a_checkpoint_makes_it_read(
+    run: Path, text_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main([str(run)]) == Exit.DONE
+    assert capsys.readouterr().err == f"the run's text: {text_file}\n"
+    evaluated(run, text_file.rename(tmp_path / "moved.txt"))
+    assert capsys.readouterr().err == ""

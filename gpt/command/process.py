@@ -12,7 +12,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO, cast
 
-from gpt.errors import Exit, Mistake, say
+from gpt.errors import LESS_MEMORY, Exit, Mistake, cannot, say
+
+LEAST_ADDRESSES = 3 * 2**28  # bytes; below it, torch and its libraries cannot even be loaded
+OUT_OF_MEMORY = (  # said by torch, by the loader of libraries, by Python
+    *("OutOfMemory", "can't allocate", "annot allocate"),
+    *("failed to map segment", "can't start new thread"),
+)
 
 
 def run_command(main: Callable[[list[str]], int]) -> int:
@@ -26,6 +32,7 @@ def run_command(main: Callable[[list[str]], int]) -> int:
         signal.signal(signal.SIGINT, _interrupt)
     try:
         try:
+            _require_place_and_memory()
             return main(argv)
         finally:
             _flush_stdout()
@@ -38,6 +45,27 @@ def run_command(main: Callable[[list[str]], int]) -> int:
         mistake = as_mistake(problem)
         print(mistake.lines(), file=sys.stderr)
         return mistake.exit_code
+
+
+def _require_place_and_memory() -> None:
+    """Refuse what would make torch's libraries end the process themselves, without a word.
+
+    Raises:
+        Mistake: with exit code 2.
+    """
+    try:
+        Path.cwd()
+    except OSError:
+        what = "the working directory is gone or may not be read"
+        raise Mistake(Exit.USAGE, what, "change to another one: cd") from None
+    with suppress(ImportError):  # not POSIX
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if 0 <= limit < LEAST_ADDRESSES:
+            what = f"this process may use {limit >> 20} MiB of addresses, of which torch needs more"
+            fix = f"raise the limit: ulimit -v {LEAST_ADDRESSES >> 10} or more"
+            raise Mistake(Exit.USAGE, what, fix)
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
@@ -99,6 +127,7 @@ def _open_standard_files() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, mode)  # the lowest free number
+    sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8")
     sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
 
@@ -125,16 +154,16 @@ def as_mistake(problem: Exception) -> Mistake:
     if isinstance(problem, Mistake):
         return problem
     if isinstance(problem, OSError):
-        what = f"{problem.filename or 'cannot write the output'}: {problem.strerror or problem}"
-        return Mistake(Exit.STORAGE, what, "check the path, its rights and the free space")
+        verb = "use" if problem.filename else "write"
+        fix = "check the path, its rights and the free space"
+        return cannot(verb, "the output", problem, Exit.STORAGE, fix)
     if isinstance(problem, ModuleNotFoundError):
         what = f"the package {problem.name} is not installed for {sys.executable}"
         fix = "activate the project's environment, or: pip install -r requirements.txt"
         return Mistake(Exit.USAGE, what, fix)
     what = f"{type(problem).__name__}: {problem}"
-    if isinstance(problem, MemoryError) or "OutOfMemory" in what or "can't allocate" in what:
-        fix = "do less at a time: lower train.batch_size or --num-samples, raise train.accumulate"
-        return Mistake(Exit.USAGE, f"not enough memory: {problem}", fix)
+    if isinstance(problem, MemoryError) or any(words in what for words in OUT_OF_MEMORY):
+        return Mistake(Exit.USAGE, f"not enough memory: {problem}", LESS_MEMORY)
     fix = "this is a bug: please report it with the output of --debug"
     return Mistake(Exit.BUG, what, fix)
 

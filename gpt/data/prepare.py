@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gpt import files
-from gpt.data.text import changed, read_chunks
+from gpt.data.text import changed, mode_of_copy, read_chunks
 from gpt.data.tokenizer import CharTokenizer, UnknownCharacter, code_points
 
 
@@ -75,7 +75,7 @@ def prepare(
         )
         with files.storage_errors(folder):
             files.remove(folder)
-            files.publish_directory(folder, _contents(texts, survey, sha256))
+            files.publish_directory(folder, _contents(texts, survey, sha256), mode_of_copy(texts))
 
 
 def _contents(texts: list[Path], survey: Survey, sha256: str) -> dict[str, Iterator[bytes]]:

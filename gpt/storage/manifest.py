@@ -11,12 +11,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gpt.errors import Exit, Mistake
+from gpt.errors import Exit, Mistake, cannot
 from gpt.files import open_plain
 
 FORMAT = 1
 STOPPED = "-stopped"  # ends the name of a checkpoint that a stop left before its evaluation
 MOST_BYTES = 2**20  # of a manifest
+# why a whole file may be unreadable: rights, too many open files, no memory
+NOT_ITS_FAULT = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def checkpoint_name(step: int, stopped: bool = False) -> str:
@@ -53,7 +55,8 @@ def verified_files(path: Path) -> dict[str, bytes]:
     """The bytes of each file of the checkpoint at `path`, manifest.json among them.
 
     Raises:
-        Mistake: with exit code 4, naming the file that is missing, damaged or foreign.
+        Mistake: with exit code 4, naming the file that is missing, damaged or foreign; with 5 if
+            it may be whole, but the system does not let it be read.
     """
     try:
         manifest = _read(path / "manifest.json", MOST_BYTES)
@@ -78,6 +81,9 @@ def verified_files(path: Path) -> dict[str, bytes]:
             raise Mistake(Exit.CHECKPOINT, f"{path} was deleted while it was read", fix) from None
         raise damaged(path, f"{Path(problem.filename).name} is missing") from None
     except OSError as problem:
+        if problem.errno in NOT_ITS_FAULT:
+            fix = "see to it that you may read it; it may be whole"
+            raise cannot("read", path, problem, Exit.STORAGE, fix) from None
         name = Path(problem.filename or path).name
         raise damaged(path, f"{name} is unreadable: {problem.strerror}") from None
     except FOREIGN:

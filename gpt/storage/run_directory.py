@@ -9,12 +9,12 @@ import math
 import os
 import shlex
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from gpt import files, paths
 from gpt.config import Config
-from gpt.errors import Exit, Mistake
+from gpt.errors import Exit, Mistake, cannot
 from gpt.storage.manifest import (
     age_of,
     corpus_sha256_of,
@@ -30,8 +30,8 @@ def create_run(config: Config, name: str) -> Path:
     Raises:
         Mistake: with exit code 7 if something lies there already; 5 if it cannot be made.
     """
-    path = Path(config.run.dir or paths.RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{name}")
-    path = path.expanduser().absolute()
+    default = paths.RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{name}"
+    path = Path(paths.expanded(config.run.dir) if config.run.dir else default).absolute()
     first = path.name
     with files.storage_errors(path):
         files.make_directory(path.parent)
@@ -86,6 +86,21 @@ def require_no_links(run: Path) -> None:
                 raise Mistake(
                     Exit.CHECKPOINT, what, "replace it by the file or directory that it points to"
                 )
+
+
+def require_listable(run: Path) -> None:
+    """Refuse a run whose checkpoints may not be listed, which looks as if it had none.
+
+    Raises:
+        Mistake: with exit code 5.
+    """
+    try:
+        next((run / "checkpoints").iterdir(), None)
+    except PermissionError as problem:
+        fix = "see to it that you may read it"
+        raise cannot("read", run, problem, Exit.STORAGE, fix) from None
+    except OSError:
+        return  # it is not there
 
 
 def checkpoints_of(run: Path) -> list[Path]:
@@ -177,6 +192,9 @@ def _newest_first() -> list[Path]:
 
 def shown(path: Path) -> str:
     """`path` as one would type it in a shell, from the working directory."""
-    here, place = Path.cwd(), path.resolve()
-    text = (place.relative_to(here) if place.is_relative_to(here) else path).as_posix()
+    place = path
+    with suppress(OSError):  # the working directory may have been deleted
+        here = Path.cwd()
+        place = path.resolve().relative_to(here) if path.resolve().is_relative_to(here) else path
+    text = place.as_posix()
     return shlex.quote(f"./{text}" if text.startswith("-") else text)

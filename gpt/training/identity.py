@@ -1,12 +1,14 @@
 """What a run's bytes depend on beside its config, and what of it changed when the run goes on."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from gpt.config import Config
+from gpt.command.config_file import is_changeable, load_config
+from gpt.config import Config, fields
 from gpt.data.corpus import Corpus, load_corpus, own_texts
 from gpt.data.text import text_sha256
 from gpt.device import device_name, find_device, uses_bf16
@@ -34,6 +36,59 @@ def identity(config: Config, corpus: Corpus) -> dict[str, str | int | bool]:
     return found
 
 
+def config_of(
+    run: Path,
+    checkpoint: Checkpoint,
+    change: Callable[[Config], Config],
+    say: Callable[[str], None],
+) -> Config:
+    """The config of a run that goes on: what its config.yaml shows, so that there are no two faces.
+
+    A session may end after it wrote config.yaml and before it saved. So settings that a resume may
+    change are config.yaml's; all others, and the text unless `change` names it, must be the
+    checkpoint's too.
+
+    Args:
+        change: applies what the user changes now.
+
+    Raises:
+        Mistake: with exit code 4 if they disagree; 2 if config.yaml is no config.
+    """
+    path, saved = run / "config.yaml", checkpoint.config
+    if not path.exists():  # killed before its first session wrote it
+        say(f"there is no {path}; the settings are those of the checkpoint")
+        return change(saved)
+    try:
+        shown = load_config(path)
+    except Mistake as mistake:
+        fix = "restore it, or remove it to go on with the checkpoint's settings"
+        raise Mistake(mistake.exit_code, mistake.what, fix) from None
+    named = change(saved).data.text == change(shown).data.text  # now, or they do not differ
+    for key in _differing(saved, shown):
+        before, now = _value(saved, key), _value(shown, key)
+        if key == "data.text" and named:
+            continue
+        if key == "data.text" or not is_changeable(key):
+            what = f"{path} says {key} {now!r}, but the checkpoint {before!r}"
+            way = "give --data.text PATH" if key == "data.text" else "restore config.yaml"
+            raise Mistake(
+                Exit.CHECKPOINT, what, f"leave a stranger's run alone; if it is yours, {way}"
+            )
+        say(f"{path} changes {key}: {before!r} -> {now!r}")
+    return change(saved.model_copy(update={"train": shown.train, "log": shown.log}))
+
+
+def _differing(one: Config, other: Config) -> list[str]:
+    """The keys in which two configs of a run differ; where it lies is what the command says."""
+    keys = [key for key in fields() if key != "run.dir"]
+    return [key for key in keys if _value(one, key) != _value(other, key)]
+
+
+def _value(config: Config, key: str) -> object:
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name)
+
+
 def corpus_of(checkpoint: Checkpoint, config: Config, say: Callable[[str], None]) -> Corpus:
     """The corpus of a run, whose text `config` may name in another place than the run's config.
 
@@ -45,7 +100,9 @@ def corpus_of(checkpoint: Checkpoint, config: Config, say: Callable[[str], None]
     if text is not None:
         texts = own_texts(text, fix="give --data.text PATH (the same text, moved)")
         known = checkpoint.progress.identity.get("corpus")
-        if text != checkpoint.config.data.text and (found := text_sha256(texts)) != known:
+        if text == checkpoint.config.data.text:  # nobody named it today
+            say(f"the run's text: {', '.join(map(str, texts))}")
+        elif (found := text_sha256(texts)) != known:
             names = ", ".join(map(str, texts))
             what = f"{names}: not the run's text (SHA-256 {_short(found)}, not {_short(known)})"
             fix = "give the same text, moved, or start a new run with --init-from"

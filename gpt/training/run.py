@@ -13,6 +13,7 @@ from gpt.device import find_device, uses_bf16
 from gpt.errors import Exit, Mistake, say
 from gpt.evaluate import bits
 from gpt.memory import require_memory
+from gpt.paths import expanded
 from gpt.storage.checkpoint import Checkpoint, Progress, save_checkpoint
 from gpt.storage.find import load_last
 from gpt.storage.manifest import checkpoint_name
@@ -21,6 +22,7 @@ from gpt.storage.run_directory import (
     create_run,
     known_runs,
     locked,
+    require_listable,
     require_no_links,
     set_aside,
     shown,
@@ -30,6 +32,7 @@ from gpt.threads import sharing_cores
 from gpt.training.fine_tune import fine_tuned, fresh, with_model_of
 from gpt.training.identity import (
     compare,
+    config_of,
     corpus_of,
     forget_best_of_other_text,
     identity,
@@ -72,15 +75,17 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
     """Continue a run from its newest whole checkpoint and return the exit code.
 
     Args:
-        change: gives the config of this session, made of the checkpoint's.
+        change: gives the config of this session, made of the run's (see `config_of`).
         exact: refuse to continue where the bytes would differ from an undisturbed run's.
 
     Raises:
-        Mistake: with exit code 4 if there is no whole checkpoint, the run holds a link, or `exact`
-            cannot be kept; 3 if the text is not there, is named anew and another one, or changed
-            its alphabet; 7 if another process holds the run; else as `train_new`.
+        Mistake: with exit code 4 if there is no whole checkpoint, config.yaml shows another config,
+            the run holds a link, or `exact` cannot be kept; 3 if the text is not there, is named
+            anew and another one, or changed its alphabet; 5 if a checkpoint may not be read; 7 if
+            another process holds the run; else as `train_new`.
     """
     if not checkpoints_of(run):
+        require_listable(run)
         begun = (run / ".lock").exists()
         fix = "it was stopped before its first: start it again as at first"
         what = f"no run with a checkpoint in {run}"
@@ -88,7 +93,7 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
     require_no_links(run)
     with locked(run):
         start = load_last(run, say)
-        config = _with_absolute_texts(change(start.config))
+        config = _with_absolute_texts(config_of(run, start, change, say))
         corpus = _make_ready(config, start)
         remarks = [
             compare(start, config, corpus, exact),
@@ -109,7 +114,7 @@ def _with_absolute_texts(config: Config) -> Config:
     if texts is None:
         return config
     names = [texts] if isinstance(texts, str) else texts
-    absolute = [Path(name).expanduser().absolute().as_posix() for name in names]
+    absolute = [Path(expanded(name)).absolute().as_posix() for name in names]
     text = absolute[0] if isinstance(texts, str) else absolute
     return config.model_copy(update={"data": config.data.model_copy(update={"text": text})})
 

@@ -26,7 +26,7 @@ from sizes import SMOKE, Sizes
 from texts import made_up
 from timing import Numbers
 
-from gpt.command.cli import Parser, number
+from gpt.command.cli import Parser, number, user_path
 from gpt.command.process import run_command
 from gpt.errors import Exit, Mistake
 from gpt.paths import PROJECT
@@ -92,7 +92,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 def _peer(text: str) -> tuple[str, Path]:
     name, _, place = text.partition("=")
-    path = Path(place).expanduser().absolute()
+    path = Path(user_path(place)).absolute()
     needed = path / "train.py" if name == "nanogpt" else path
     if name not in PEERS:
         raise argparse.ArgumentTypeError(f"{text}: NAME is {' or '.join(PEERS)}")

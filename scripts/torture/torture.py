@@ -20,12 +20,12 @@ from gpt.errors import Exit, Mistake
 
 def main(argv: list[str]) -> int:
     """Print one line: what was done, seed, differences. The exit code is 0 without any, else 1."""
-    parser = Parser(prog="scripts/torture", description=__doc__.split("\n")[0])
+    parser = Parser(prog="scripts/torture", description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("--kills", type=number(int, 0), default=300, help="SIGKILLs that must land [300]")
     add("--soak", metavar="MINUTES", type=number(float, 0),
         help="instead: train, kill, resume, sample, evaluate, explore at random")  # fmt: skip
-    add("--seed", type=int, default=1, help="of the instants [1]")
+    add("--seed", type=number(int, 0), default=1, help="of the instants [1]")
     add("--real", action="store_true", help="kill `python train.py` instead of forks")
     args = parser.parse_all(argv)
     if not hasattr(signal, "SIGKILL"):
