@@ -220,14 +220,14 @@ def test_what_may_not_be_read_is_not_damaged(
     """A run must not lose steps, or be trained anew, for want of a right; but a disk may fail."""
     for step in (1, 2):
         save_checkpoint(tmp_path, at(step))
-    newest, real = tmp_path / "checkpoints" / "step-000002" / "model.safetensors", Path.open
+    newest, real = tmp_path / "checkpoints" / "step-000002" / "model.safetensors", os.open
 
-    def open_(self: Path, *args: Any, **options: Any) -> Any:
-        if self == newest:
-            raise OSError(number, os.strerror(number), str(self))
-        return real(self, *args, **options)
+    def open_(name: Any, *args: Any, **options: Any) -> int:
+        if name == newest:
+            raise OSError(number, os.strerror(number), str(name))
+        return real(name, *args, **options)
 
-    monkeypatch.setattr(Path, "open", open_)
+    monkeypatch.setattr(os, "open", open_)
     if number == errno.EIO:
         assert load_last(tmp_path, ignore).progress.step == 1
     else:

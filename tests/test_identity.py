@@ -143,8 +143,9 @@ def test_a_moved_text_is_evaluated(
 
 
 def put_back(run: Path, last: Checkpoint) -> None:
-    """Let `last` be the run's one checkpoint."""
+    """Let `last` be the run's one checkpoint, and its config the run's."""
     shutil.rmtree(run / "checkpoints")
+    (run / "config.yaml").write_text(to_yaml(last.config), "utf-8")
     save_checkpoint(run, last)
 
 
