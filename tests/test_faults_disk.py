@@ -308,7 +308,7 @@ def test_a_disk_full_at_every_write(shop: Workshop) -> None:
 def test_a_full_disk_finds_a_publication_in_place(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def publish(target: Path, files: dict[str, bytes]) -> None:
+    def publish(target: Path, files: dict[str, bytes], mode: int = 0o666) -> None:
         with gpt.files.storage_errors(target):
             gpt.files.make_directory(target)
             for name, data in files.items():

@@ -439,7 +439,7 @@ def test_what_tensorboard_shows_of_a_stopped_evaluation_is_shown_once(shop: Work
 
 
 def write_in_place(patch: pytest.MonkeyPatch) -> None:
-    def publish(target: Path, files: dict[str, bytes]) -> None:
+    def publish(target: Path, files: dict[str, bytes], mode: int = 0o666) -> None:
         gpt.files.make_directory(target)
         for name, data in files.items():
             gpt.files.write_file(target / name, data)
@@ -453,7 +453,7 @@ def rotate_before_publishing(patch: pytest.MonkeyPatch) -> None:
     def mutant(target: Path, files: dict[str, bytes]) -> None:
         for path in target.parent.glob("step-*"):
             gpt.files.remove(path)
-        publish(target, files)
+        publish(target, files, mode)
 
     patch.setattr(gpt.files, "publish_directory", mutant)
 
