@@ -41,18 +41,15 @@ class Table:
     """The different n-grams of one length that a text holds; an n-gram's number is its place here.
 
     Args:
-        histories: (M,) of each n-gram of the text: the number of its first n - 1 characters.
-        characters: (M,) its last one.
-        different: how many different histories there are.
+        keys: (G,) sorted: the number of an n-gram's history, its first n - 1 characters, times
+            `vocab_size`, plus its last character.
+        histories: how many different histories there are.
     """
 
-    def __init__(self, histories: Ids, characters: Ids, different: int, vocab_size: int):
-        self.histories, self.vocab_size = different, vocab_size
-        self.keys, self.first, self.numbers, self.count = np.unique(
-            histories * vocab_size + characters,
-            return_index=True, return_inverse=True, return_counts=True,
-        )  # fmt: skip
-        self._ended = np.append(self.keys, -1)
+    def __init__(self, keys: Ids, histories: int, vocab_size: int):
+        self.histories, self.vocab_size = histories, vocab_size
+        self._ended = np.append(keys, -1)  # what is looked up may come after all keys
+        self.keys = self._ended[:-1]
 
     def find(self, histories: Ids, characters: Ids) -> Ids:
         """The numbers of these n-grams; one that was never seen gets len(keys)."""
@@ -88,13 +85,16 @@ class NGrams:
         numbers, different = np.zeros(len(train) + 1, dtype=np.int64), 1  # of the empty n-gram
         for n in range(1, order + 1):
             last = train[n - 1 :]
-            table = Table(numbers[: len(last)], last, different, vocab_size)
+            keys, first, after, count = np.unique(
+                numbers[: len(last)] * vocab_size + last,
+                return_index=True, return_inverse=True, return_counts=True,
+            )  # fmt: skip
             if n > 1:
-                kinds = np.bincount(numbers[table.first + 1], minlength=different)
+                kinds = np.bincount(numbers[first + 1], minlength=different)
                 self._kinds.append(self.tables[-1].shares(kinds))
-            self._all.append(table.shares(table.count))
-            self.tables.append(table)
-            numbers, different = table.numbers, len(table.keys)
+            self.tables.append(Table(keys, different, vocab_size))
+            self._all.append(self.tables[-1].shares(count))
+            numbers, different = after, len(keys)
 
     def _mixed(self, order: int) -> list[Shares]:
         """The shares that the model of `order` mixes, those of the shortest n-grams first."""
