@@ -55,8 +55,9 @@ def judge(
     train, val = (x.astype(np.int64) for x in (corpus.train_ids[-most:], ids[:most]))
     yield "standard_error", standard_error(scores.losses)
     yield "perplexity", math.exp(scores.loss)
+    yield "characters_used", {"training": len(train), "validation": len(val), "most": most}
     ngrams = NGrams(train, best_order(train, len(tokenizer), MOST_ORDER), len(tokenizer))
-    yield "baselines", (beside := baselines(ngrams, train, val, tokenizer))
+    yield "baselines", baselines(ngrams, train, val, tokenizer)
     yield "against_counting", (difference := against_counting(scores, ngrams, val))
     yield "by_context", by_context(scores.losses, model.config.block_size)
     yield "by_kind", by_kind(scores.losses, ids, tokenizer.alphabet)
@@ -115,7 +116,7 @@ def written(model: GPT, ngrams: NGrams, val: Ids, tokenizer: CharTokenizer) -> d
     starts = np.linspace(0, len(val) - length, rows).astype(np.int64)
     held_out = val[starts[:, None] + np.arange(length)]
     counted = ngrams.sample(rows, length, SEED)
-    return {"model": own, f"{ngrams.order}-gram": counted, "held-out text": held_out}
+    return {"model": own, f"{ngrams.order}-gram": counted, "held-out": held_out}
 
 
 def copies(texts: dict[str, Ids], train: Ids, tokenizer: CharTokenizer) -> Table:
