@@ -4,7 +4,7 @@ import json
 import sys
 
 from gpt.command.cli import Parser, not_empty
-from gpt.command.process import run_command
+from gpt.command.process import ending_with_reader, run_command
 from gpt.errors import Exit, say
 
 
@@ -51,18 +51,22 @@ def main(argv: list[str]) -> int:
             "corpus_sha256": corpus.sha256,
         }
         if not args.json:
-            print(
-                f"{scores.loss:.4f} nats = {bits(scores.loss):.4f} bits per character", flush=True
-            )
+            _print(f"{scores.loss:.4f} nats = {bits(scores.loss):.4f} bits per character\n")
         for part, value in () if args.loss else judge(model, corpus, scores):
             result[part] = value
             if not args.json:
-                print(text_of(part, result), end="", flush=True)
+                _print(text_of(part, result))
     if args.json:
         print(json.dumps(result))
     if args.tensorboard:
         log_judgement(args.tensorboard, result)
     return Exit.DONE
+
+
+def _print(text: str) -> None:
+    """Print what is known by now; the rest takes a while."""
+    with ending_with_reader(sys.stdout):
+        print(text, end="", flush=True)
 
 
 if __name__ == "__main__":

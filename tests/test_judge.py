@@ -3,7 +3,9 @@
 import json
 import lzma
 import math
+import os
 import statistics
+import sys
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -360,6 +362,32 @@ def test_the_loss_is_printed_before_the_rest_is_known(
     first, second = capsys.readouterr().out.splitlines()
     assert first.endswith(" bits per character")
     assert "standard error" in second
+
+
+def test_a_reader_that_has_gone_ends_it_quietly(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as `head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        with pytest.raises(SystemExit) as ended:
+            evaluate.main([str(run)])
+    assert ended.value.code == Exit.DONE
+
+
+def test_a_model_that_is_sure_and_wrong_is_judged_too(model: GPT, toy_corpus: Corpus) -> None:
+    """Its perplexity is beyond all floats."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 1000
+    scores = score(model, toy_corpus.val_ids)
+    assert scores.loss > 1000
+    found = {"characters": 149, "val_loss": scores.loss, "val_bits_per_char": 0.0}
+    for part, value in judge(model, toy_corpus, scores):
+        found[part] = value
+        assert all(len(line) <= 100 for line in text_of(part, found).splitlines()), part
+    assert found["perplexity"] == math.inf
+    assert found["verdict"].startswith("worse than counting; ")
 
 
 def test_the_report_fits_a_page_and_ends_with_the_verdict(

@@ -22,7 +22,7 @@ def text_of(part: str, result: dict[str, Any]) -> str:
 def _precision(result: dict[str, Any]) -> str:
     error = result["standard_error"]
     known = f"± {error:.4f} (standard error), " if error is not None else ""
-    return f"{known}perplexity {result['perplexity']:.3f}, {result['characters']:,} characters\n"
+    return f"{known}perplexity {result['perplexity']:#.5g}, {result['characters']:,} characters\n"
 
 
 def _baselines(result: dict[str, Any]) -> str:
@@ -30,7 +30,7 @@ def _baselines(result: dict[str, Any]) -> str:
     own = {"name": "model", **{key: result[name] for key, name in keys.items()}}
     lines = [f"\n{'the same characters by':34}{'nats':>8}{'bits':>10}{'perplexity':>14}"]
     for row in sorted([*result["baselines"], own], key=lambda row: -row["loss"]):
-        numbers = f"{row['loss']:8.4f}{row['bits']:10.4f}{row['perplexity']:14.3f}"
+        numbers = f"{row['loss']:8.4f}{row['bits']:10.4f}{row['perplexity']:#14.5g}"
         lines.append(f"  {_in_words(row['name']):32}{numbers}")
     used = result["characters_used"]
     if used["validation"] <= result["characters"] or used["training"] == used["most"]:
@@ -91,7 +91,7 @@ def _calibration(result: dict[str, Any]) -> str:
     said, came = ([f"{row[key]:.0%}" for row in bins] for key in ("said", "right"))
     error = [f"{result['calibration']['error']:.1%}"]
     return "\n" + _columns(
-        {"sure of its best guess": said, "right": came, "mean difference": error}
+        {"sure of its best guess": said, "right": came, "calibration error": error}
     )
 
 

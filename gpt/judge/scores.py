@@ -96,7 +96,7 @@ def by_kind(losses: Floats, ids: Ids, alphabet: str) -> Table:
     Each character has one kind; those that the text lacks are left out. A capital is one wherever
     it stands. A word goes on through letters, marks and apostrophes.
     """
-    kind = np.array([_kind(c) for c in alphabet])[ids]
+    kind = np.array([_kind(c) for c in alphabet], dtype=np.int8)[ids]
     word = np.array([_kind(c) in (FIRST, CAPITAL) or c in "'’" for c in alphabet])[ids]
     kinds = np.where((kind[1:] == FIRST) & word[:-1], INSIDE, kind[1:])
     present = [number for number in range(len(KINDS)) if (kinds == number).any()]
