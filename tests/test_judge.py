@@ -420,6 +420,9 @@ def test_a_large_text_is_counted_in_part_and_that_is_said(
 ) -> None:
     found = dict(judge(model, toy_corpus, scores, most=100))
     assert found["characters_used"] == {"training": 100, "validation": 100, "most": 100}
+    train, val = texts(toy_corpus)
+    by_hand = counted_by_hand(train[-100:], val[:100], len(toy_corpus.tokenizer))
+    assert found["baselines"][1]["loss"] == pytest.approx(by_hand)
     found |= {"characters": 149, "val_loss": 3.0, "val_bits_per_char": 4.0}
     assert "the last 100 characters of the training part" in text_of("baselines", found)
     assert found["by_kind"] == dict(judge(model, toy_corpus, scores))["by_kind"]
