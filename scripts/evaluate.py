@@ -3,7 +3,7 @@
 import json
 import sys
 
-from gpt.command.cli import Parser, not_empty
+from gpt.command.cli import Parser, user_path
 from gpt.command.process import ending_with_reader, run_command
 from gpt.errors import Exit, say
 
@@ -15,18 +15,21 @@ def main(argv: list[str]) -> int:
     """
     parser = Parser(prog="scripts/evaluate.py", description=__doc__)
     parser.add_argument(
-        "run", nargs="?", type=not_empty, help="a run or a checkpoint [the newest run's best]"
+        "run", nargs="?", type=user_path, help="a run or a checkpoint [the newest run's best]"
     )
     moved = "the run's text, where it was moved"
     parser.add_argument("--data.text", dest="text", metavar="X", nargs="+", help=moved)
+    device = "auto | cpu | cuda | cuda:N | mps [auto]"
+    parser.add_argument("--device", default="auto", help=device)
     parser.add_argument("--loss", action="store_true", help="the exact loss alone")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     folder = "also write TensorBoard events into this folder, such as runs/judged"
-    parser.add_argument("--tensorboard", metavar="DIR", type=not_empty, help=folder)
+    parser.add_argument("--tensorboard", metavar="DIR", type=user_path, help=folder)
     args = parser.parse_all(argv)
 
     # imports of torch, which --help does not need
     from gpt.command.config_file import overridden
+    from gpt.device import use_device
     from gpt.evaluate import bits
     from gpt.judge.board import log_judgement
     from gpt.judge.judge import judge
@@ -37,9 +40,9 @@ def main(argv: list[str]) -> int:
     from gpt.training.identity import corpus_of
 
     checkpoint = find_checkpoint(args.run, say)
+    model = checkpoint.make_model().to(use_device(args.device))
     config = overridden(checkpoint.config, {"data.text": args.text} if args.text else {})
     corpus = corpus_of(checkpoint, config, say)
-    model = checkpoint.make_model()
     with sharing_cores():
         scores = score(model, corpus.val_ids)
         result = {

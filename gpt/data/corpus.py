@@ -1,5 +1,6 @@
 """The corpus that a model is trained on: its ids, its two splits, its batches. No torch."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,7 +15,7 @@ from gpt.data.named import named_text
 from gpt.data.prepare import Survey, prepare, prepared_survey, survey_text
 from gpt.data.text import text_sha256
 from gpt.data.tokenizer import CharTokenizer
-from gpt.errors import Exit, Mistake
+from gpt.errors import Exit, Mistake, reading
 
 MOST_CHARACTERS = 65_535  # distinct ones; ids fit in two bytes
 
@@ -116,14 +117,17 @@ def own_texts(given: str | list[str], fix: str = "give the path of a text file")
     """The user's text files.
 
     Raises:
-        Mistake: with exit code 3 and `fix` if one is not there.
+        Mistake: with exit code 3 and `fix` if one is not there, is no plain file, or may not be
+            looked at.
     """
     names = [given] if isinstance(given, str) else given
-    texts = [Path(name).expanduser() for name in names]
+    texts = [Path(paths.expanded(name)) for name in names]
     for path in texts:
-        if not path.is_file():
-            kind = "is a directory" if path.is_dir() else "is not there"
-            raise Mistake(Exit.CORPUS, f"data.text: {path} {kind}", fix)
+        with reading(path, Exit.CORPUS, fix):
+            if not path.is_file():
+                other = "is no plain file" if os.path.lexists(path) else "is not there"
+                kind = "is a directory" if path.is_dir() else other
+                raise Mistake(Exit.CORPUS, f"data.text: {path} {kind}", fix)
     return texts
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gpt import files
-from gpt.data.text import changed, read_chunks
+from gpt.data.text import changed, mode_of_copy, read_chunks
 from gpt.data.tokenizer import CharTokenizer, UnknownCharacter, code_points
 
 
@@ -46,9 +46,10 @@ def survey_text(texts: list[Path]) -> Survey:
 def prepared_survey(folder: Path, sha256: str) -> Survey | None:
     """The survey of the text with this SHA-256 if `folder` holds it, prepared and undamaged."""
     try:
-        meta = json.loads((folder / "meta.json").read_bytes())
+        with files.open_plain(folder / "meta.json") as file:
+            meta = json.loads(file.read())
         survey = Survey(meta["characters"], meta["alphabet"])
-        with (folder / "ids.bin").open("rb") as file:
+        with files.open_plain(folder / "ids.bin") as file:
             ids_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         whole = meta == _meta(survey, sha256, ids_sha256)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):  # missing or damaged
@@ -65,7 +66,7 @@ def prepare(
         Mistake: with exit code 3 if the text is no longer that of this SHA-256; 5 if the folder
             cannot be written.
     """
-    with files.lock(folder.parent / ".lock", wait=True):
+    with files.lock(folder.parent / ".lock", say):
         if prepared_survey(folder, sha256):
             return
         say(
@@ -74,7 +75,7 @@ def prepare(
         )
         with files.storage_errors(folder):
             files.remove(folder)
-            files.publish_directory(folder, _contents(texts, survey, sha256))
+            files.publish_directory(folder, _contents(texts, survey, sha256), mode_of_copy(texts))
 
 
 def _contents(texts: list[Path], survey: Survey, sha256: str) -> dict[str, Iterator[bytes]]:

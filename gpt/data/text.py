@@ -2,13 +2,16 @@
 
 import codecs
 import hashlib
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from gpt.errors import Exit, Mistake, not_utf8
+from gpt.errors import Exit, Mistake, not_utf8, reading
+from gpt.files import open_plain
 
+READABLE = "give a text that you may read"
 CHUNK = 1 << 18  # bytes read at once; a piece and what is made of it stay in the processor's cache
 
 
@@ -43,6 +46,15 @@ def read_chunks(
             raise _not_utf8(path) from None
 
 
+def mode_of_copy(paths: Iterable[Path]) -> int:
+    """The rights of a copy of these texts: its owner's alone, unless all may read each text.
+
+    Those of a group are not copied: the copy may belong to another one.
+    """
+    public = all(path.stat().st_mode & stat.S_IROTH for path in paths)
+    return 0o644 if public else 0o600
+
+
 def changed(paths: Iterable[Path]) -> Mistake:
     """The mistake of a text that changed between two readings."""
     what = f"{', '.join(map(str, paths))}: changed while it was read"
@@ -51,11 +63,11 @@ def changed(paths: Iterable[Path]) -> Mistake:
 
 def _pieces(path: Path) -> Iterator[bytes]:
     """The bytes of `path` piece by piece, without a BOM, every line end as "\\n"."""
-    size = path.stat().st_size
     bar = tqdm(
-        total=size, desc="reading", unit="B", unit_scale=True, leave=False, delay=1, disable=None
+        total=0, desc="reading", unit="B", unit_scale=True, leave=False, delay=1, disable=None
     )
-    with path.open("rb") as file, bar:
+    with bar, reading(path, Exit.CORPUS, READABLE), open_plain(path) as file:
+        bar.total = path.stat().st_size
         file.seek(3 if file.read(3) == codecs.BOM_UTF8 else 0)
         after_cr = False
         while data := file.read(CHUNK):
@@ -68,7 +80,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 def _not_utf8(path: Path) -> Mistake:
     """The mistake of `path`, which could not be decoded: a second pass finds the offset."""
     decoder, end = codecs.getincrementaldecoder("utf-8")(), 0
-    with path.open("rb") as file:
+    with reading(path, Exit.CORPUS, READABLE), open_plain(path) as file:
         try:
             while data := file.read(CHUNK):
                 end += len(data)
