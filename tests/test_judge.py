@@ -23,7 +23,7 @@ from gpt.data.corpus import Corpus
 from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit
 from gpt.evaluate import exact_loss
-from gpt.judge.judge import compressed, judge, verdict
+from gpt.judge.judge import compressed, copies, judge, verdict
 from gpt.judge.report import text_of
 from gpt.judge.scores import (
     Scores,
@@ -314,6 +314,23 @@ def test_the_verdict_on_the_copies(
 ) -> None:
     difference = {"loss": -0.1, "standard_error": 0.01}
     assert f"; {words}: " in verdict(difference, copied(longest, share, 30, usual))
+
+
+def test_who_recites_the_training_text_is_found_out() -> None:
+    rng = np.random.default_rng(0)
+    tokenizer = CharTokenizer(map(chr, range(97, 97 + 26)))
+    train, other = (rng.integers(0, 26, 4000) for _ in range(2))
+    recited = other[:1000].reshape(2, 500).copy()
+    recited[0, 50:] = train[700:1150]
+    found = copies(
+        {"model": recited, "held-out": other[2000:3000].reshape(2, 500)}, train, tokenizer
+    )
+    assert found[0]["longest"] >= 450 > 8 > found[1]["longest"]
+    words = verdict({"loss": -1.0, "standard_error": 0.1}, found)
+    assert words.startswith("better than counting; partly by heart: longest copied run 45")
+    recited[1, 50:] = train[1700:2150]
+    found[0] = copies({"model": recited}, train, tokenizer)[0]
+    assert "; by heart: " in verdict({"loss": -1.0, "standard_error": 0.1}, found)
 
 
 def copied(own: int, share: float | None, held_out: int, usual: float | None) -> list[dict]:
