@@ -18,7 +18,7 @@ COMMANDS = ("train.py", "sample.py")
 ROOMS = [  # of gpt/, each a module or a package; each may import from those above it
     *("errors", "paths", "config", "files", "kernels", "model", "optim", "device"),
     *("threads", "memory", "command", "data", "evaluate", "storage", "generation"),
-    *("attention", "training", "explorer"),
+    *("attention", "judge", "training", "explorer"),
 ]
 WITHOUT_TORCH = [
     *("errors", "paths", "config", "files", "command", "data"),
@@ -205,7 +205,7 @@ def test_what_the_readme_says_to_read_is_short() -> None:
 
 def test_the_map_names_every_module() -> None:
     known = (GPT / "README.md").read_text("utf-8")
-    assert len(known.splitlines()) <= 60
+    assert len(known.splitlines()) <= 66
     for path, tree in LIBRARY.items():
         if not path.endswith("__init__.py"):
             assert ast.get_docstring(tree), f"{path} does not say what it is"

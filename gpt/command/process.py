@@ -149,6 +149,16 @@ def _flush_stdout() -> None:
             raise
 
 
+@contextmanager
+def ending_with_reader(out: TextIO) -> Iterator[None]:
+    """End the process as done if the reader of `out`, such as `head -1`, has closed the pipe."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # Python flushes again at exit
+        raise SystemExit(Exit.DONE) from None
+
+
 def as_mistake(problem: Exception) -> Mistake:
     """`problem` as an error message; an unexpected exception gets exit code 1."""
     if isinstance(problem, Mistake):
