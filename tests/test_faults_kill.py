@@ -450,7 +450,7 @@ def write_in_place(patch: pytest.MonkeyPatch) -> None:
 def rotate_before_publishing(patch: pytest.MonkeyPatch) -> None:
     publish = gpt.files.publish_directory
 
-    def mutant(target: Path, files: dict[str, bytes]) -> None:
+    def mutant(target: Path, files: dict[str, bytes], mode: int = 0o666) -> None:
         for path in target.parent.glob("step-*"):
             gpt.files.remove(path)
         publish(target, files, mode)

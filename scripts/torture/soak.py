@@ -117,7 +117,7 @@ class Soak:
         page = self.folder / f"{threading.get_ident()}.html"
         argv = {
             "sample": ["sample.py", "--run", str(path), "--max-new-chars", "40"],
-            "evaluate": ["scripts/evaluate.py", str(path)],
+            "evaluate": ["scripts/evaluate.py", str(path), "--loss"],
             "explore": ["scripts/explore.py", str(path), "--out", str(page)],
         }[job]
         ended = self.command(*argv)
