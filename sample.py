@@ -1,12 +1,11 @@
 """Write text with a trained model: `python sample.py`, the newest run's best by default."""
 
 import argparse
-import io
 import sys
 from pathlib import Path
 
 from gpt.command.process import run_command
-from gpt.errors import Exit, Mistake, not_utf8, say
+from gpt.errors import Exit, not_utf8, reading, say
 
 
 def main(argv: list[str]) -> int:
@@ -15,14 +14,12 @@ def main(argv: list[str]) -> int:
     prompt = _prompt(args)
 
     # imports of torch, only once it is needed
-    from gpt.device import find_device
+    from gpt.device import use_device
     from gpt.generation import writer
     from gpt.generation.generate import generate
     from gpt.memory import require_sampling_memory
     from gpt.storage.find import find_checkpoint
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the text may hold anything
     checkpoint = find_checkpoint(args.run, say)
     tokenizer = checkpoint.tokenizer
     source = "--prompt" if args.prompt_file is None else "the prompt"
@@ -33,7 +30,7 @@ def main(argv: list[str]) -> int:
     require_sampling_memory(checkpoint.config.model, len(tokenizer), args.num_samples)
     start = writer.start_of(prompt, tokenizer)
     steps = generate(
-        checkpoint.make_model().to(find_device(args.device)),
+        checkpoint.make_model().to(use_device(args.device)),
         tokenizer.encode(start),
         num_samples=args.num_samples,
         seed=args.seed,
@@ -55,15 +52,16 @@ def main(argv: list[str]) -> int:
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
-    from gpt.command.cli import Parser, not_empty, number  # here, where Ctrl-C is handled already
+    # here, where Ctrl-C is handled already
+    from gpt.command.cli import Parser, not_empty, number, user_path
 
     parser = Parser(prog="sample.py", description=__doc__)
     add = parser.add_argument
-    add("--run", type=not_empty, help="a run, or one of its checkpoints [the newest run's best]")
+    add("--run", type=user_path, help="a run, or one of its checkpoints [the newest run's best]")
     text = parser.add_mutually_exclusive_group()
     text.add_argument("--prompt", metavar="TEXT",
         help=r"text to continue, in bash $'A:\nB' for two lines [an unseen line end]")  # fmt: skip
-    text.add_argument("--prompt-file", metavar="FILE", type=not_empty,
+    text.add_argument("--prompt-file", metavar="FILE", type=user_path,
                       help="the same from a file; - is stdin")  # fmt: skip
     add("--unknown", choices=["error", "skip", "replace"], default="error",
         help="what to do with a character of the prompt that is not known [error]")  # fmt: skip
@@ -98,11 +96,9 @@ def _prompt(args: argparse.Namespace) -> str:
         return args.prompt or ""
     file = args.prompt_file
     try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        with reading(file, Exit.USAGE, "give a text file, or - for stdin"):
+            data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except OSError as problem:
-        what = f"cannot read {file}: {problem.strerror}"
-        raise Mistake(Exit.USAGE, what, "give a text file, or - for stdin") from None
     except UnicodeDecodeError as problem:
         byte, fix = problem.object[problem.start], "save the prompt as UTF-8"
         raise not_utf8(file, problem.start, byte, Exit.USAGE, fix) from None

@@ -12,18 +12,18 @@ from gpt.errors import Exit, Mistake, say
 def main(argv: list[str]) -> int:
     """Read the config, then train a new run or continue one."""
     # imported here, where Ctrl-C is handled already
-    from gpt.command.cli import Parser, add_config_flags, not_empty, overrides_of
+    from gpt.command.cli import Parser, add_config_flags, overrides_of, user_path
     from gpt.command.config_file import find_config, load_config, to_yaml
 
     usage = "train.py [--config NAME | --resume RUN] [--SECTION.KEY VALUE ...]"
     parser = Parser(prog="train.py", usage=usage, description=__doc__)
     add = parser.add_argument
     add(
-        "--config", metavar="NAME", type=not_empty, help="a path, or a name in configs/ [tiny.yaml]"
+        "--config", metavar="NAME", type=user_path, help="a path, or a name in configs/ [tiny.yaml]"
     )
-    add("--resume", metavar="RUN", type=not_empty, help="continue this run where it stopped")
+    add("--resume", metavar="RUN", type=user_path, help="continue this run where it stopped")
     add("--exact", action="store_true", help="with --resume: only if bit for bit the same")
-    add("--init-from", metavar="RUN", type=not_empty, help="fine-tune this run's best model")
+    add("--init-from", metavar="RUN", type=user_path, help="fine-tune this run's best model")
     add("--print-config", action="store_true", help="show the resolved config and stop")
     add("--dry-run", action="store_true", help="stop after the report on the text and the config")
     add_config_flags(parser)
@@ -63,20 +63,17 @@ def _require_same_model(overrides: dict[str, object]) -> None:
 
 
 def _resume(args: Namespace, overrides: dict[str, object]) -> int:
+    from gpt.command.config_file import is_changeable, overridden
+
     if args.config or args.init_from or args.print_config or args.dry_run:
         what = "--resume uses the run's own config"
         fix = "leave out --config, --init-from, --print-config and --dry-run"
         raise Mistake(Exit.USAGE, what, fix)
-    fixed = [
-        key
-        for key in overrides
-        if key.startswith(("model.", "data.", "run.", "train.optimizer")) and key != "data.text"
-    ]
+    fixed = [key for key in overrides if not is_changeable(key)]
     if fixed:
         what = f"--{fixed[0]} cannot be changed when a run goes on"
         raise Mistake(Exit.USAGE, what, "leave it out, or start a new run with --init-from")
 
-    from gpt.command.config_file import overridden
     from gpt.training.run import resume
 
     return resume(Path(args.resume), partial(overridden, overrides=overrides), args.exact)

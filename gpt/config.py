@@ -8,7 +8,17 @@ import json
 import sys
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from gpt.errors import BadValue
+from gpt.paths import require_path
 
 
 def whole(value: Any) -> Any:
@@ -72,23 +82,20 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def fits(self) -> Self:
         if self.n_embd == 0 and (self.n_layer or (self.positions, self.norm) != ("none", "none")):
-            raise ValueError(
-                "n_embd 0 is the bigram table: set n_layer to 0, positions and norm to none"
-            )
+            fix = "set n_layer to 0, positions and norm to none"
+            raise BadValue("n_embd 0 is the bigram table", fix)
+        if self.embedding_norm and self.norm == "none":
+            raise BadValue("embedding_norm needs a norm", "set norm to rms or layer")
         if self.n_embd % self.n_head:
             near = max(self.n_head, round(self.n_embd / self.n_head) * self.n_head)
-            raise ValueError(
-                f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}: use n_embd {near}"
-            )
+            what = f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}"
+            raise BadValue(what, f"use n_embd {near}")
         if self.positions == "rotary" and self.head_size % 2:
-            raise ValueError(
-                f"rotary positions rotate pairs, but head_size is {self.head_size}: make it even"
-            )
+            what = f"rotary positions rotate pairs, but head_size is {self.head_size}"
+            raise BadValue(what, "make it even")
         if self.positions == "rotary" and self.n_layer * self.block_size * self.head_size > 2**27:
-            raise ValueError(
-                f"the tables of rotary positions need more than 1 GiB with block_size"
-                f" {self.block_size}: make it smaller"
-            )
+            what = "the tables of rotary positions need more than 1 GiB"
+            raise BadValue(f"{what} with block_size {self.block_size}", "make it smaller")
         return self
 
     @property
@@ -111,11 +118,14 @@ class DataConfig(Section):
         0.1, gt=0, lt=1, description="share of each file, at its end, kept for validation"
     )
 
-    @model_validator(mode="after")
-    def fits(self) -> Self:
-        if self.text in ("", []) or (self.text is not None and "" in list(self.text)):
-            raise ValueError("data.text is empty: give the path of a text file, or leave it out")
-        return self
+    @field_validator("text")
+    @classmethod
+    def paths(cls, text: str | list[str] | None) -> str | list[str] | None:
+        if text == []:
+            raise BadValue("the list is empty", "give the path of a text file, or leave it out")
+        for path in [text] if isinstance(text, str) else text or []:
+            require_path(path)
+        return text
 
 
 class TrainConfig(Section):
@@ -125,7 +135,7 @@ class TrainConfig(Section):
         1337,
         ge=0,
         lt=2**63,
-        description="same seed, same machine and threads: same weights, bit for bit",
+        description="same seed, same machine and threads: on a CPU the same weights, bit for bit",
     )
     device: str = Field(
         "auto",
@@ -179,10 +189,8 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def fits(self) -> Self:
         if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}"
-                ": choose one that does"
-            )
+            what = f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}"
+            raise BadValue(what, "choose one that does")
         return self
 
 
@@ -215,10 +223,13 @@ class RunConfig(Section):
     """Where the run is written."""
 
     dir: str | None = Field(
-        None,
-        min_length=1,
-        description="directory of the run; default: runs/<time stamp>-<config name>",
+        None, description="directory of the run; default: runs/<time stamp>-<config name>"
     )
+
+    @field_validator("dir")
+    @classmethod
+    def path(cls, directory: str | None) -> str | None:
+        return None if directory is None else require_path(directory)
 
 
 class Config(Section):

@@ -4,8 +4,10 @@ error: unknown key model.n_layers (my.yaml:4)
 fix: did you mean model.n_layer?
 """
 
+import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -23,6 +25,7 @@ class Exit(IntEnum):
     SIGHUP = 129
     SIGINT = 130
     SIGTERM = 143
+    SIGBREAK = 149  # Windows: Ctrl-Break
 
 
 class Mistake(Exception):
@@ -35,6 +38,47 @@ class Mistake(Exception):
     def lines(self) -> str:
         own = f"error: {one_line(self.what)}\nfix: {one_line(self.fix)}"
         return "\n".join([own, *(mistake.lines() for mistake in self.more)])
+
+
+class BadValue(Mistake, ValueError):
+    """A value that no setting can have. A ValueError, so that pydantic reports it with others."""
+
+    def __init__(self, what: str, fix: str):
+        super().__init__(Exit.USAGE, what, fix)
+
+
+LESS_MEMORY = "do less at a time: lower train.batch_size or --num-samples, raise train.accumulate"
+_FULL = (Exit.STORAGE, None, "free some space, then run the command again")
+_MANY = (Exit.STORAGE, "too many open files", "raise the limit (ulimit -n), or end programs")
+_SYSTEM = {  # what the system refuses whatever the file: the code, what is wrong, the fix
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EMFILE: _MANY,
+    errno.ENFILE: _MANY,
+    errno.ENOMEM: (Exit.USAGE, "not enough memory", LESS_MEMORY),
+    errno.ENAMETOOLONG: (Exit.USAGE, "the name is too long", "give a shorter one"),
+}
+
+
+def cannot(verb: str, name: object, problem: OSError, exit_code: Exit, fix: str) -> Mistake:
+    """The mistake of a file that the system does not let us `verb`.
+
+    Args:
+        name: what it is called where the system does not say.
+        exit_code, fix: where it is the file's matter, and not that of a full disk, say.
+    """
+    place, reason = problem.filename or name, problem.strerror or str(problem)
+    code, what, fix = _SYSTEM.get(problem.errno or 0, (exit_code, None, fix))
+    return Mistake(code, f"{what}: {place}" if what else f"cannot {verb} {place}: {reason}", fix)
+
+
+@contextmanager
+def reading(name: object, exit_code: Exit, fix: str) -> Iterator[None]:
+    """Inside, turn an OSError into the `Mistake` of a file that cannot be read."""
+    try:
+        yield
+    except OSError as problem:
+        raise cannot("read", name, problem, exit_code, fix) from problem
 
 
 def not_utf8(name: object, offset: int, byte: int, exit_code: Exit, fix: str) -> Mistake:

@@ -1,7 +1,7 @@
 """The exact loss of a model over a whole split. Draws no random numbers, changes nothing."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -26,7 +26,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def exact_loss(model: GPT, ids: npt.NDArray[np.unsignedinteger], batch_chars: int = 0) -> float:
+def exact_loss(
+    model: GPT,
+    ids: npt.NDArray[np.unsignedinteger],
+    batch_chars: int = 0,
+    between: Callable[[], None] = lambda: None,
+) -> float:
     """Mean loss of every character of `ids` but the first [nats a character].
 
     The text is cut into windows of block_size that do not overlap; the last may be shorter. fp32.
@@ -34,6 +39,7 @@ def exact_loss(model: GPT, ids: npt.NDArray[np.unsignedinteger], batch_chars: in
     Args:
         ids: (N,) with N >= 2.
         batch_chars: characters in a forward pass; 0: as many as are fast.
+        between: called before each forward pass; what it raises ends the evaluation.
     """
     device = model.token_embedding.weight.device
     if not batch_chars:  # on a CPU, what fits into its cache
@@ -41,6 +47,7 @@ def exact_loss(model: GPT, ids: npt.NDArray[np.unsignedinteger], batch_chars: in
     total = 0.0
     with evaluating(model):
         for tokens, targets in windows(ids, model.config.block_size, batch_chars):
+            between()
             logits = model(tokens.to(device))  # (B, T, V)
             loss = F.cross_entropy(logits.flatten(0, 1), targets.to(device).flatten())
             total += float(loss) * targets.numel()

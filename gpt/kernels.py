@@ -27,6 +27,7 @@ class _RMSNorm(Function):
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
         square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()  # (..., 1)
         scale = square.div_(x.shape[-1]).add_(eps).rsqrt_()
+        scale = scale.to(x.dtype)  # autocast on CUDA gives the norm of bf16 in fp32
         y = x * scale
         ctx.save_for_backward(y, scale)
         return y

@@ -1,6 +1,6 @@
 """Whether a training step or a sampling fits into memory, estimated before it is allocated."""
 
-import os
+import psutil
 
 from gpt.config import Config, ModelConfig
 from gpt.device import find_device, uses_bf16
@@ -77,4 +77,4 @@ def sample_memory(config: ModelConfig, vocab_size: int) -> int:
 
 def machine_memory() -> int:
     """Bytes of memory that this machine has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return psutil.virtual_memory().total

@@ -11,9 +11,9 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import NamedTuple
 
-from gpt.command.cli import Parser, number
+from gpt.command.cli import Parser, number, user_path
 from gpt.command.process import run_command
-from gpt.errors import Exit, Mistake
+from gpt.errors import Exit, not_utf8, reading
 
 
 class Difference(NamedTuple):
@@ -70,23 +70,21 @@ def _print_kinds(differences: list[Difference], examples: int) -> None:
             print(f"  line {difference.line}: {difference.reference} -> {difference.rendered}")
 
 
-def _read(path: Path) -> str:
+def _read(name: str) -> str:
     try:
-        return path.read_text("utf-8")
-    except OSError as problem:
-        what = f"cannot read {path}: {problem.strerror}"
-        raise Mistake(Exit.CORPUS, what, "give the path of a text") from None
+        with reading(name, Exit.CORPUS, "give the path of a text"):
+            return Path(name).read_text("utf-8")
     except UnicodeDecodeError as problem:
-        what = f"{path} is not UTF-8: byte {problem.start} is 0x{problem.object[problem.start]:02x}"
-        raise Mistake(Exit.CORPUS, what, "save the text as UTF-8") from None
+        byte, fix = problem.object[problem.start], "save the text as UTF-8"
+        raise not_utf8(name, problem.start, byte, Exit.CORPUS, fix) from None
 
 
 def main(argv: list[str]) -> int:
     """Print sizes, alphabets, the share of lines kept, and each kind of difference."""
     parser = Parser(prog="scripts/compare_corpora.py", description=__doc__)
     add = parser.add_argument
-    add("rendered", type=Path, help="the text that is judged")
-    add("reference", type=Path, help="the text that it should equal")
+    add("rendered", type=user_path, help="the text that is judged")
+    add("reference", type=user_path, help="the text that it should equal")
     add("--examples", type=number(int, 0), default=5, metavar="N", help="of each kind [5]")
     args = parser.parse_all(argv)
     rendered, reference = _read(args.rendered), _read(args.reference)

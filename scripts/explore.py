@@ -7,25 +7,29 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from gpt.command.cli import Parser
+from gpt.command.cli import Parser, user_path
 from gpt.command.process import run_command
-from gpt.errors import Exit, Mistake, say
+from gpt.errors import Exit, say
 from gpt.files import replace_file, require_replaceable
 
 
 def main(argv: list[str]) -> int:
     """Write the page to --out; `-` is stdout."""
-    parser = Parser(prog="scripts/explore.py", description=__doc__.split("\n")[0])
+    parser = Parser(prog="scripts/explore.py", description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
-        "run", nargs="?", help="a run, for its best checkpoint, or a checkpoint [the newest run]"
+        "run",
+        nargs="?",
+        type=user_path,
+        help="a run, for its best checkpoint, or a checkpoint [the newest run]",
     )
     parser.add_argument("--text", help="the text that the page opens with [the run's log.probe]")
     parser.add_argument(
-        "--out", default="attention.html", help="the file to write, - for stdout [%(default)s]"
+        "--out",
+        default="attention.html",
+        type=user_path,
+        help="the file to write, - for stdout [%(default)s]",
     )
     args = parser.parse_all(argv)
-    if not args.out:  # as from a shell variable that is not set; a Path would make "." of it
-        raise Mistake(Exit.USAGE, "--out is empty", "give the file to write, or - for stdout")
     if args.out != "-":
         require_replaceable(Path(args.out))  # before the work, not after
 

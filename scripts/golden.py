@@ -47,7 +47,10 @@ def main(argv: list[str]) -> int:
         return mistake(f"no record {file}", "make it at the old commit: scripts/golden.py record")
     if argv[0] == "record" and not file.absolute().parent.is_dir():
         return mistake(f"{file}: no such folder", "make it first")
-    before = json.loads(file.read_text("utf-8")) if argv[0] == "compare" else {}
+    try:
+        before = json.loads(file.read_text("utf-8")) if argv[0] == "compare" else {}
+    except (OSError, ValueError) as problem:
+        return mistake(f"{file} is no record: {problem}", "make it anew: scripts/golden.py record")
     with tempfile.TemporaryDirectory() as folder:
         now = {path.stem: of_config(path, Path(folder) / path.stem) for path in CONFIGS}
         now["tiny"]["page"] = page_data(Path(folder) / "tiny")
@@ -115,7 +118,7 @@ def command(script: str, *arguments: str) -> str:
     """
     done = subprocess.run(
         [sys.executable, str(PROJECT / script), *arguments],
-        capture_output=True, text=True, encoding="utf-8", check=False,
+        capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"{script} ended with {done.returncode}:\n{done.stderr}")

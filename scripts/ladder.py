@@ -51,7 +51,9 @@ def train(config: Path, seed: int, flags: list[str]) -> dict[str, Any]:
         run = Path(folder) / "run"
         command = [sys.executable, str(PROJECT / "train.py"), "--config", str(config)]
         command += ["--train.seed", str(seed), "--run.dir", str(run), "--log.tensorboard", "false"]
-        done = subprocess.run([*command, *flags], stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [*command, *flags], stderr=subprocess.PIPE, encoding="utf-8", check=False
+        )
         if done.returncode:
             sys.stderr.write(done.stderr)
             raise SystemExit(done.returncode)

@@ -3,13 +3,13 @@
 import sys
 from pathlib import Path
 
-from gpt.command.cli import Parser
+from gpt.command.cli import Parser, user_path
 from gpt.command.process import run_command
 from gpt.config import Config, DataConfig
 from gpt.data.corpus import load_corpus
 from gpt.data.named import NAMED, keep_named_text
 from gpt.data.sources import settled
-from gpt.errors import Exit, Mistake, say
+from gpt.errors import Exit, Mistake, reading, say
 
 
 def main(argv: list[str]) -> int:
@@ -18,27 +18,23 @@ def main(argv: list[str]) -> int:
     add = parser.add_argument
     add(
         "name",
+        type=user_path,
         help="shakespeare, tinyshakespeare, plays, or a UTF-8 text: a file, folder, pattern or -",
     )
-    add("--from", dest="source", metavar="FILE", help="take the named corpus from this file")
+    source = "take the named corpus from this file"
+    add("--from", dest="source", metavar="FILE", type=user_path, help=source)
     args = parser.parse_all(argv)
     named = args.name in NAMED
     if args.source:
         if not named:
             raise Mistake(Exit.USAGE, "--from goes with a named corpus", "give one path, not two")
-        keep_named_text(args.name, _read(args.source))
+        with reading(args.source, Exit.CORPUS, "give the path of the file"):
+            content = Path(args.source).read_bytes()
+        keep_named_text(args.name, content)
     data = DataConfig(corpus=args.name) if named else DataConfig(text=settled(args.name, say))
     for line in load_corpus(Config(data=data), say).report:
         say(line)
     return Exit.DONE
-
-
-def _read(name: str) -> bytes:
-    try:
-        return Path(name).read_bytes()
-    except OSError as problem:
-        what = f"cannot read {name}: {problem.strerror}"
-        raise Mistake(Exit.CORPUS, what, "give the path of the file") from None
 
 
 if __name__ == "__main__":

@@ -166,6 +166,26 @@ def test_a_head_that_is_not_there(layer, head):
         score_parts(model, trace(model, text()), layer, head, 0, 0)
 
 
+@pytest.mark.parametrize("kind", ["bigram", "gpt"])
+def test_a_state_that_is_not_there(kind):
+    """A negative layer, as an index of Python's, would be a stream cut short without a word."""
+    model = build(VARIANTS[kind])
+    last = model.config.n_layer
+    for layer in (-1, last + 1):
+        with pytest.raises(ValueError, match=f"layer {layer}: 0 to {last};"):
+            stream_parts(model, trace(model, text()), layer)
+
+
+@pytest.mark.parametrize("place", [-1, T - 2, T])
+@pytest.mark.parametrize("name", ["query", "key"])
+def test_a_character_that_is_not_there(name, place):
+    """Of the text, which is shorter than what the model can read."""
+    model = build(VARIANTS["gpt"])
+    places = {"query": 0, "key": 0, name: place}
+    with pytest.raises(ValueError, match=f"{name} {place}: the text's characters are 0 to {T - 3}"):
+        score_parts(model, trace(model, text()[: T - 2]), 0, 0, **places)
+
+
 def test_the_head_speaks_again_after_an_error():
     model = build(VARIANTS["gpt"]).eval()
     before = model(text()[None])

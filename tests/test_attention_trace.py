@@ -9,7 +9,7 @@ from attention_models import VARIANTS, WITH_HEADS, T, build, text
 
 from gpt import attention
 from gpt.attention.circuits import mean_final_norm
-from gpt.attention.roles import MEASURES, head_roles, key_sets, measure
+from gpt.attention.roles import MEASURES, head_roles, key_sets, measure, measures_of
 from gpt.attention.trace import as_tokens, in_blocks, trace, weights_by_layer
 from gpt.evaluate import evaluating
 
@@ -163,9 +163,25 @@ def test_every_tensor_is_made_where_those_are_that_it_meets():
         found = [seen.logits, attention.score_parts(model, seen, 1, 0, 5, 2).pairs]
         found += [attention.logit_parts(model, seen).vectors, attention.ov_table(model, 1, ids)]
         found += [attention.qk_table(model, 1), attention.distance_table(model, 1)]
+        found += [*measures_of(model, seen.tokens[None]).values()]
         attention.mute_losses(model, ids)
+        roles = head_roles(model, ids)
+    assert repr(roles) == repr(head_roles(model, ids))
     assert {tensor.device.type for tensor in found} == {"cpu"}
     for keys in key_sets(text()[None].to("meta")).values():
         assert keys.device.type == "meta"
     with pytest.raises(NotImplementedError, match="copy out of meta"):  # to the tokens' device
         measure(torch.zeros(1, T, T, device="meta"), text()[None])
+
+
+@pytest.mark.gpu
+def test_measures_of_a_model_on_a_gpu_are_those_on_the_cpu():
+    """The texts may be on either device."""
+    model, tokens = build(VARIANTS["modern"]), text()[None]
+    want = measures_of(model, tokens)
+    for ids in (tokens, tokens.cuda()):
+        for name, found in measures_of(model.cuda(), ids).items():
+            assert found.device == ids.device
+            torch.testing.assert_close(
+                found.cpu(), want[name], atol=1e-4, rtol=1e-4, equal_nan=True
+            )

@@ -3,12 +3,15 @@
 (Kills, full disks and every flipped byte are tried elsewhere.)
 """
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +25,7 @@ from gpt.optim import make_optimizers, optimizer_state
 from gpt.storage.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from gpt.storage.find import find_checkpoint, load_best, load_last
 from gpt.storage.run_directory import checkpoints_of, known_runs, newest_run
+from gpt.training.run import resume
 
 Make = Callable[..., Checkpoint]
 ALPHABET = "\n abcé€"
@@ -194,6 +198,59 @@ def test_the_newest_whole_one_is_taken_and_the_loss_said(tmp_path: Path, at: Mak
     with pytest.raises(Mistake, match="step-000003") as caught:
         load_last(tmp_path, ignore)
     assert caught.value.exit_code == Exit.CHECKPOINT
+
+
+def test_a_damaged_one_after_an_evaluation_costs_no_step(tmp_path: Path, at: Make) -> None:
+    stopped = at(2)
+    stopped.progress.owes_evaluation = True
+    before = save_checkpoint(tmp_path, stopped)
+    kept = shutil.copytree(before, tmp_path / "kept")
+    after = save_checkpoint(tmp_path, at(2, 1.0))
+    kept.rename(before)  # as a kill leaves it
+    (after / "config.json").unlink()
+    said: list[str] = []
+    assert load_last(tmp_path, said.append).progress.owes_evaluation
+    assert said[0].endswith("going on from step 2, whose evaluation is made again")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO])
+def test_what_may_not_be_read_is_not_damaged(
+    tmp_path: Path, at: Make, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A run must not lose steps, or be trained anew, for want of a right; but a disk may fail."""
+    for step in (1, 2):
+        save_checkpoint(tmp_path, at(step))
+    newest, real = tmp_path / "checkpoints" / "step-000002" / "model.safetensors", os.open
+
+    def open_(name: Any, *args: Any, **options: Any) -> int:
+        if name == newest:
+            raise OSError(number, os.strerror(number), str(name))
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(os, "open", open_)
+    if number == errno.EIO:
+        assert load_last(tmp_path, ignore).progress.step == 1
+    else:
+        with pytest.raises(Mistake, match=str(newest)) as caught:
+            load_last(tmp_path, ignore)
+        assert caught.value.exit_code == Exit.STORAGE
+
+
+def test_checkpoints_that_may_not_be_listed_are_said(
+    tmp_path: Path, at: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, at(1))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "checkpoints"))
+
+    with monkeypatch.context() as patch:
+        for name in ("scandir", "listdir"):  # glob takes the refusal for an empty folder
+            patch.setattr(os, name, refuse)
+        for look in (load_last, lambda run, _: resume(run, lambda config: config)):
+            with pytest.raises(Mistake, match=r"^cannot read .*: Permission denied$") as caught:
+                look(tmp_path, ignore)
+            assert caught.value.exit_code == Exit.STORAGE
 
 
 def test_the_next_best_is_taken_when_the_best_is_damaged(tmp_path: Path, at: Make) -> None:

@@ -1,9 +1,11 @@
 """Flags, and how mistakes leave a command."""
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from gpt.command.cli import Parser, add_config_flags, number, overrides_of
 from gpt.config import Config, fields
 from gpt.errors import Exit, Mistake
 from gpt.paths import PROJECT
+from scripts import compare_corpora, evaluate, explore, prepare_data
 
 DEFAULTS = Config().model_dump()
 
@@ -101,6 +104,43 @@ def test_usage_mistakes_of_sample(argv: list[str]) -> None:
         sample.main(argv)
     assert caught.value.exit_code == Exit.USAGE
     assert f"argument {argv[-2]}: " in caught.value.what
+
+
+TAKE_PATHS = [  # command, the arguments before a path and those after it
+    *((train, [f"--{name}"], []) for name in ("config", "resume", "init-from")),
+    *((train, ["--config", "debug.yaml", f"--{key}"], []) for key in ("data.text", "run.dir")),
+    *((sample, [name], []) for name in ("--run", "--prompt-file")),
+    *((explore, before, []) for before in (["--out"], [])),
+    *((prepare_data, before, []) for before in (["shakespeare", "--from"], [])),
+    (evaluate, [], []),
+    *((compare_corpora, *around) for around in (([], ["x"]), (["x"], []))),
+]
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", os.fsdecode(b"\xff"), "n" * 256, "~no-such-user/x"])
+@pytest.mark.parametrize(("command", "before", "after"), TAKE_PATHS)
+def test_a_path_that_no_file_can_have_is_refused_wherever_one_is_taken(
+    command: ModuleType,
+    before: list[str],
+    after: list[str],
+    path: str,
+    text_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(text_file.parent)
+    monkeypatch.setattr("gpt.data.corpus.named_text", lambda *_: text_file)  # for run.dir's turn
+    with pytest.raises(Mistake, match=r"path|no home directory ~no-such-user") as caught:
+        command.main([*before, path, *after])
+    assert caught.value.exit_code == Exit.USAGE
+
+
+@pytest.mark.parametrize("flag", ["--max-new-chars", "--num-samples", "--top-k", "--temperature"])
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "9" * 5000])
+def test_numbers_beyond_the_machines(flag: str, value: str) -> None:
+    with pytest.raises(Mistake, match=f"argument {flag}: ") as caught:
+        sample.main([flag, value])
+    assert caught.value.exit_code == Exit.USAGE
+    assert len(caught.value.what) < 150
 
 
 # --- how a mistake leaves a command ------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpt.command.config_file import find_config, load_config, overridden, read_scalar, to_yaml
 from gpt.config import Config, fields
-from gpt.errors import Exit, Mistake
+from gpt.errors import BadValue, Exit, Mistake
 from gpt.paths import CONFIGS
 
 
@@ -114,6 +114,11 @@ ONE = {  # content -> what is said, what is advised
         "head_size is 3",
         "make it even",
     ),
+    "a norm that is none": (
+        "model:\n  embedding_norm: true\n  norm: none\n",
+        "embedding_norm needs a norm (my.yaml:1)",
+        "set norm to",
+    ),
     "bigram with blocks": (
         "model:\n  n_embd: 0\n",
         "n_embd 0 is the bigram table",
@@ -156,11 +161,54 @@ def test_one_mistake(tmp_path: Path, text: str, what: str, fix: str) -> None:
 def test_not_utf8(tmp_path: Path) -> None:
     (found,) = mistakes_in(tmp_path, b"run:\n  dir: caf\xe9\n")
     assert found[0] == "my.yaml is not UTF-8: byte 15 is 0xe9"
+    (found,) = mistakes_in(tmp_path, b"\xef\xbb\xbfa\xe9")
+    assert found[0] == "my.yaml is not UTF-8: byte 4 is 0xe9"
 
 
 def test_not_a_config_at_all(tmp_path: Path) -> None:
     (found,) = mistakes_in(tmp_path, "a long text " * 100_000)
-    assert found[0] == "my.yaml has 1200000 characters"
+    assert found[0] == "my.yaml has more than 1048576 bytes"
+
+
+@pytest.mark.parametrize(
+    "value", ["!!bool maybe", "!!int x", "!!timestamp x", "!!null x", "9" * 5000]
+)
+def test_a_scalar_that_is_not_of_its_tag_is_named_with_its_line(tmp_path: Path, value: str) -> None:
+    """PyYAML lets through whatever Python says of it, KeyError and AttributeError among it."""
+    found = mistakes_in(tmp_path, f"train:\n  seed: {value}\n")
+    assert len(found) == 1
+    assert "(my.yaml:2)" in found[0][0]
+    assert len(found[0][0]) < 100
+
+
+@pytest.mark.parametrize(
+    "key", ["? {a: b}\n", "? [a]\n", '"\\ud800"'], ids=["map", "list", "bytes"]
+)
+def test_a_key_is_a_word(tmp_path: Path, key: str) -> None:
+    (found,) = mistakes_in(tmp_path, f"train:\n  seed: 1\n{key}: 1\n")
+    assert found[0] == "not a config: this is no key (my.yaml:3)"
+
+
+@pytest.mark.parametrize("key", ["data:\n  text", "run:\n  dir"])
+@pytest.mark.parametrize("path", ['""', '"a\\0b"', '"a\\ud800b"', "n" * 256])
+def test_a_path_that_no_file_can_have(tmp_path: Path, key: str, path: str) -> None:
+    (found,) = mistakes_in(tmp_path, f"{key}: {path}\n")
+    assert found[0].startswith(key.replace(":\n  ", "."))
+    assert "path" in found[0]
+    assert found[0].endswith("(my.yaml:2)")
+
+
+def test_a_reason_is_told_as_its_validator_words_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong and the fix are handed over, whatever colons they hold."""
+
+    def refuse(path: str) -> None:
+        raise BadValue("a: b", "c: d")
+
+    monkeypatch.setattr("gpt.config.require_path", refuse)
+    (found,) = mistakes_in(tmp_path, "data:\n  text: x\n")
+    assert found == ("data.text: a: b (my.yaml:2)", "c: d")
 
 
 # --- several, and flags ------------------------------------------------------------------------
@@ -184,6 +232,20 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
     ):
         assert part in said
     assert len(found) == 6
+
+
+def test_of_very_many_mistakes_the_first_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look for the key that was meant takes time: only for those that are told."""
+    looks: list[str] = []
+    monkeypatch.setattr("difflib.get_close_matches", lambda key, *_, **__: looks.append(key) or [])
+    found = mistakes_in(tmp_path, "train:\n" + "".join(f"  k{i}: 1\n" for i in range(1000)))
+    assert len(looks) == 20
+    assert found[19][0] == "unknown key train.k19 (my.yaml:21)"
+    assert [what for what, _ in found[20:]] == ["980 more mistakes of this kind"]
+    again = mistakes_in(tmp_path, "train:\n" + "  seed: 1\n" * 1000)
+    assert len(again) == 21
 
 
 def test_mistakes_of_two_sections_that_do_not_fit(tmp_path: Path) -> None:
@@ -245,6 +307,9 @@ def test_numbers_as_people_write_them(tmp_path: Path) -> None:
 # --- there and back ----------------------------------------------------------------------------
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+names = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=60
+)
 configs = st.builds(
     lambda text, prompt, rate, decay, folder, target: Config.model_validate(
         {
@@ -254,11 +319,11 @@ configs = st.builds(
             "run": {"dir": folder},
         }
     ),
-    st.one_of(st.none(), texts, st.lists(texts, min_size=1)),
+    st.one_of(st.none(), names, st.lists(names, min_size=1)),
     texts,
     st.floats(1e-300, 1e3),
     st.sampled_from(["none", "linear"]),
-    st.one_of(st.none(), texts, st.sampled_from(["1e5", ".5e3", "true", "null", "~", "0x1", "on"])),
+    st.one_of(st.none(), names, st.sampled_from(["1e5", ".5e3", "true", "null", "~", "0x1", "on"])),
     st.one_of(st.none(), st.floats(1e-9, 10)),
 )
 

@@ -1,19 +1,24 @@
 """From bytes to batches: pieces read one by one, mistakes named, nothing of val trained on."""
 
+import errno
 import hashlib
 import json
+import os
+import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt import paths
+from gpt import files, paths
 from gpt.config import Config
 from gpt.data import corpus, prepare, shares
 from gpt.data import text as text_module
@@ -152,7 +157,57 @@ def test_a_text_is_prepared_once(write: Write) -> None:
     assert "W" in load_corpus(config_of(path), said.append).tokenizer.alphabet
 
 
-@pytest.mark.parametrize("name", ["ids.bin", "meta.json"])
+@pytest.mark.parametrize(
+    ("texts", "copy"),
+    [((0o644,), 0o644), ((0o600,), 0o600), ((0o640,), 0o600), ((0o644, 0o600), 0o600)],
+)
+def test_a_copy_of_a_private_text_is_private(
+    write: Write, monkeypatch: pytest.MonkeyPatch, texts: tuple[int, ...], copy: int
+) -> None:
+    """From its first byte on: the file of another name that it is written to, too."""
+    created, real = [], os.open
+
+    def open_(path: str, flags: int, mode: int = 0o777) -> int:
+        descriptor = real(path, flags, mode)
+        if flags & os.O_CREAT and not str(path).endswith((".lock", ".holder")):
+            created.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        return descriptor
+
+    places = [write("hello world " * 5, f"{number}.txt") for number in range(len(texts))]
+    for place, mode in zip(places, texts, strict=True):
+        Path(place).chmod(mode)
+    monkeypatch.setattr(os, "open", open_)
+    before = os.umask(0o022)
+    try:
+        load_corpus(config_of(*places), ignore)
+    finally:
+        os.umask(before)
+    assert created == [copy] * 3  # ids, passages, meta
+    kept = [path for path in (paths.DATA / "prepared").glob("*/*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {copy}
+
+
+@pytest.mark.parametrize("readable", range(6))
+def test_a_text_that_may_not_be_read_is_a_text(
+    write: Write, monkeypatch: pytest.MonkeyPatch, readable: int
+) -> None:
+    """Root may read all: the system's refusal is put in by hand, at each of the readings."""
+    path, opened, real = Path(write("hello world " * 5)), [], os.open
+
+    def open_(name: Any, *args: Any, **options: Any) -> int:
+        if name == path:
+            opened.append(name)
+            if len(opened) > readable:
+                raise PermissionError(errno.EACCES, "Permission denied", str(name))
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(os, "open", open_)
+    with pytest.raises(Mistake, match=f"^cannot read {path}: Permission denied$") as caught:
+        load_corpus(config_of(str(path)), ignore)
+    assert caught.value.exit_code == Exit.CORPUS
+
+
+@pytest.mark.parametrize("name", ["ids.bin", "meta.json", "passages.bin"])
 def test_a_damaged_preparation_is_made_anew(write: Write, name: str) -> None:
     path = write("hello world " * 5)
     before = load_corpus(config_of(path), ignore).ids.tolist()
@@ -215,7 +270,7 @@ def test_what_another_process_prepared_meanwhile_is_not_prepared_again(
     elsewhere = folder.rename(paths.DATA / "elsewhere")
 
     @contextmanager
-    def lock(place: Path, wait: bool) -> Iterator[None]:
+    def lock(place: Path, say: object) -> Iterator[None]:
         elsewhere.rename(folder)
         yield
 
@@ -286,6 +341,54 @@ def test_a_text_larger_than_memory(tmp_path: Path) -> None:
 
 
 # --- what cannot be learned from ---------------------------------------------------------------
+
+
+def test_a_pipe_or_device_is_no_text(tmp_path: Path) -> None:
+    """Said at once: a pipe would wait for its writer, and /dev/zero has no end."""
+    os.mkfifo(tmp_path / "pipe")
+    for name in (str(tmp_path / "pipe"), "/dev/zero", "/dev/null"):
+        mistake = refused(config_of(name))
+        assert mistake.what == f"data.text: {name} is no plain file"
+        assert mistake.fix == "give the path of a text file"
+
+
+def test_a_text_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Between the look at it and its opening."""
+    os.mkfifo(tmp_path / "text.txt")
+    with pytest.raises(Mistake, match="not a plain file") as caught:
+        text_sha256([tmp_path / "text.txt"])
+    assert caught.value.exit_code == Exit.CORPUS
+
+
+@pytest.mark.parametrize("name", ["meta.json", "ids.bin", "passages.bin"])
+def test_a_pipe_in_place_of_a_prepared_file_is_damage(write: Write, name: str) -> None:
+    """The text is prepared anew, and nothing waits for a writer."""
+    config = config_of(write("hello world " * 5))
+    made = load_corpus(config, ignore)
+    (file,) = paths.DATA.rglob(name)
+    file.unlink()
+    os.mkfifo(file)
+    said: list[str] = []
+    assert (load_corpus(config, said.append).ids == made.ids).all()
+    assert file.is_file()
+    assert said[0].startswith("preparing ")
+
+
+def test_who_prepares_a_text_now_is_said(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "WAITS_IN_SILENCE", 0.01)
+    config, said = config_of(write("hello world " * 5)), list[str]()
+    other = ExitStack()
+    other.enter_context(files.lock(paths.DATA / "prepared" / ".lock"))
+
+    def say(line: str) -> None:
+        said.append(line)
+        threading.Thread(target=other.close).start()
+
+    reader = threading.Thread(target=load_corpus, args=(config, say))
+    reader.start()
+    reader.join(timeout=60)
+    assert said[0].startswith(f"waiting: another process (pid {os.getpid()} on ")
+    assert said[1].startswith("preparing ")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from attention_models import VARIANTS, T, V, build, read_on
+from torch import Tensor
 
 from gpt.generation.decoder import Decoder
 from gpt.model import GPT
@@ -90,3 +92,27 @@ def test_numbers_beyond_all_bounds_are_no_warning() -> None:
     model = build(VARIANTS["modern"]).eval()
     model.blocks[0].feed_forward.up.weight.data.fill_(3e38)
     read(Decoder(model, 1), TOKENS[:1], 1)
+
+
+def read_few(device: str) -> None:
+    """Prompts of one character; with learned positions, a full context of one and of two."""
+    for block_size in (1, 2, T):
+        model = build(VARIANTS["gpt"] | {"block_size": block_size}).eval().to(device)
+        read(Decoder(model, 3), TOKENS[:, :4], 1)
+
+
+def test_no_text_without_characters_is_prefilled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's fused attention refuses one."""
+    attention = F.scaled_dot_product_attention
+
+    def gpus(q: Tensor, k: Tensor, v: Tensor, **keys: object) -> Tensor:
+        assert q.shape[-2] > 0
+        return attention(q, k, v, **keys)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", gpus)
+    read_few("cpu")
+
+
+@pytest.mark.gpu
+def test_a_gpu_prefills_a_prompt_of_one_character() -> None:
+    read_few("cuda")

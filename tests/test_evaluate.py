@@ -46,6 +46,23 @@ def test_it_is_the_mean_surprise_of_every_character(length: int) -> None:
     assert exact_loss(model, ids) == pytest.approx(naive_loss(model, ids), abs=1e-6)
 
 
+def test_it_can_be_ended_before_each_forward_pass() -> None:
+    model, ids, passes = made(), some_ids(4 * BLOCK + 3), list[int]()
+    model.register_forward_pre_hook(lambda *_: passes.append(1))
+
+    def third_time() -> None:
+        if len(passes) == 2:
+            raise KeyError
+
+    exact_loss(model, ids, BLOCK)
+    assert len(passes) == 5
+    passes.clear()
+    with pytest.raises(KeyError):
+        exact_loss(model, ids, BLOCK, third_time)
+    assert len(passes) == 2
+    assert model.training, "the mode is that from before"
+
+
 @settings(max_examples=40)
 @given(st.integers(2, 90), st.integers(1, 12), st.integers(1, 200))
 def test_windows_cover_the_text_once(length: int, block_size: int, batch_chars: int) -> None:

@@ -137,6 +137,18 @@ def test_a_checkpoint_under_another_steps_name(path: Path) -> None:
     load_checkpoint((path.parent / "step-000002").rename(path.parent / "my-model"))
 
 
+def test_a_stopped_checkpoint_is_not_taken_for_one_after_its_evaluation(path: Path) -> None:
+    stopped = path.rename(path.with_name("step-000001-stopped"))
+    assert "it is step-000001" in refusal(stopped)
+    owing = a_checkpoint()
+    owing.progress.owes_evaluation = True
+    saved = save_checkpoint(path.parents[2] / "other", owing)
+    assert saved.name == "step-000001-stopped"
+    assert load_checkpoint(saved).progress == owing.progress
+    assert "it is step-000001-stopped" in refusal(saved.rename(path))
+    assert "step 1" in refusal(path.rename(path.with_name("step-000002-stopped")))
+
+
 def test_special_files_are_not_read(path: Path) -> None:
     file = path / "model.safetensors"
     file.unlink()
@@ -158,7 +170,7 @@ def test_the_newest_damaged_goes_on_from_the_one_before(tmp_path: Path) -> None:
     assert load_last(run, said.append).progress.step == 10
     assert "steps 11 to 20 are lost" in said[0]
     assert load_best(run, said.append).progress.step == 10
-    set_aside(run, 10)
+    set_aside(run, "step-000010")
     save_checkpoint(run, a_checkpoint(20))
     assert load_last(run, said.append).progress.step == 20
     assert (run / "checkpoints" / "damaged-step-000020").is_dir()

@@ -285,6 +285,21 @@ def test_a_disk_full_at_some_writes(shop: Workshop) -> None:
     assert full_disk_problems(shop, every=5) == []
 
 
+def test_a_disk_full_at_an_event_of_tensorboard(shop: Workshop) -> None:
+    left, _ = undisturbed(shop)
+    run, board = shop.folder / "run", ["--log.tensorboard", "true"]
+    log = shop.train_here(shop.fresh(run, *board)).system.log
+    events = [n for n, op in enumerate(log) if op[0] == "write" and "tfevents" in op[1]]
+    shutil.rmtree(run)
+    ended = shop.train_here(shop.fresh(run, *board), System("full", events[len(events) // 2]))
+    assert ended.code == 5
+    assert "events.out.tfevents." in ended.output
+    assert whole_checkpoints(run)
+    assert shop.go_on(run).code == 0
+    differing = changed(run, left)
+    assert [name for name in differing if "config" not in name] == []  # it holds log.tensorboard
+
+
 @pytest.mark.slow
 def test_a_disk_full_at_every_write(shop: Workshop) -> None:
     assert full_disk_problems(shop, every=1) == []
@@ -293,7 +308,7 @@ def test_a_disk_full_at_every_write(shop: Workshop) -> None:
 def test_a_full_disk_finds_a_publication_in_place(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def publish(target: Path, files: dict[str, bytes]) -> None:
+    def publish(target: Path, files: dict[str, bytes], mode: int = 0o666) -> None:
         with gpt.files.storage_errors(target):
             gpt.files.make_directory(target)
             for name, data in files.items():

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -27,6 +28,7 @@ import gpt.files
 import gpt.model
 import gpt.storage.checkpoint
 import gpt.storage.find
+import gpt.storage.moved
 import gpt.storage.run_directory
 import gpt.training.monitor
 import gpt.training.run
@@ -249,14 +251,15 @@ def test_watching_changes_nothing(long_shop: Workshop) -> None:
 # --- TensorBoard -------------------------------------------------------------------------------
 
 
-def steps_in_tensorboard(run: Path) -> list[int]:
-    """Of the training loss, as TensorBoard shows it."""
+def steps_in_tensorboard(run: Path, tag: str = "loss/train") -> list[int]:
+    """Of the events of a tag, as TensorBoard shows them."""
     from tensorboard.backend.event_processing import event_accumulator, plugin_event_accumulator
 
     old = event_accumulator.EventAccumulator(str(run)).Reload()
     new = plugin_event_accumulator.EventAccumulator(str(run)).Reload()
-    steps = [event.step for event in new.Tensors("loss/train")]
-    assert [event.step for event in old.Scalars("loss/train")] == steps
+    steps = [event.step for event in new.Tensors(tag)]
+    if tag in old.Tags()["scalars"]:
+        assert [event.step for event in old.Scalars(tag)] == steps
     return steps
 
 
@@ -270,45 +273,38 @@ def shown_after_kills(
     owner: object,
     name: str,
     call: int,
-    delay: float,
+    clock: int = 0,
 ) -> list[int]:
     """Kill a watched run twice at a named point; the steps that TensorBoard shows in the end.
 
     Args:
-        delay: seconds that TensorBoard's thread takes to write an event.
+        clock: seconds by which the clock moves on from session to session.
     """
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
     import gpt.training.tensorboard  # noqa: F401  # once here, not in every child
 
     shop.train_here(shop.fresh(shop.folder / "first"))
-    write, clock, run = RecordWriter.write, time.time, shop.folder / "run"
-
-    def slow(self: RecordWriter, data: bytes) -> None:
-        time.sleep(delay)
-        write(self, data)
-
+    run = shop.folder / "run"
     argv = shop.fresh(run, "--log.tensorboard", "true")
-    for hour in range(3):
+    for session in range(3):
         with monkeypatch.context() as patch:
-            patch.setattr(time, "time", lambda h=hour: clock() + 3600 * h)  # files sort by time
-            patch.setattr(RecordWriter, "write", slow)
-            dying = (lambda: die_at(owner, name, call)) if hour < 2 else (lambda: None)
-            assert shop.train(argv, prepare=dying).code == (-signal.SIGKILL if hour < 2 else 0)
+            patch.setattr(time, "time", lambda n=session: 1_800_000_000 + clock * n)
+            dying = (lambda: die_at(owner, name, call)) if session < 2 else (lambda: None)
+            assert shop.train(argv, prepare=dying).code == (-signal.SIGKILL if session < 2 else 0)
         argv = ["--resume", str(run)]
     assert steps_in_metrics(run) == [1, 2, 3, 4, 5, 6]
     return steps_in_tensorboard(run)
 
 
-SHOWN_NOT_SAVED = (gpt.training.trainer, "save_checkpoint", 2, 0.0)
-SAVED_JUST_NOW = (gpt.training.monitor.Monitor, "log", 3, 0.02)
+SHOWN_NOT_SAVED = (gpt.storage.moved, "save_checkpoint", 2)
+SAVED_JUST_NOW = (gpt.training.monitor.Monitor, "log", 3)
 
 
+@pytest.mark.parametrize("clock", [3600, 0, -3600], ids=["later", "the same second", "set back"])
 @pytest.mark.parametrize("where", [SHOWN_NOT_SAVED, SAVED_JUST_NOW])
 def test_each_step_is_shown_once(
-    long_shop: Workshop, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, ...]
+    long_shop: Workshop, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, ...], clock: int
 ) -> None:
-    assert shown_after_kills(long_shop, monkeypatch, *where) == [1, 2, 3, 4, 5, 6]
+    assert shown_after_kills(long_shop, monkeypatch, *where, clock) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_finished_run_can_be_resumed(shop: Workshop, capfd: pytest.CaptureFixture[str]) -> None:
@@ -334,11 +330,116 @@ def test_a_short_soak_changes_nothing(capsys: pytest.CaptureFixture[str]) -> Non
     assert "answers of the tab" in capsys.readouterr().out
 
 
+# --- stops within an evaluation ----------------------------------------------------------------
+
+
+def stop_in_piece(number: int) -> Callable[[], None]:
+    """Let SIGTERM come just before the session's piece number `number` of all evaluations."""
+
+    def prepare() -> None:
+        go_on, calls = gpt.training.trainer.Trainer._go_on, itertools.count(1)
+
+        def stopped(self: Any) -> None:
+            if next(calls) == number:
+                os.kill(os.getpid(), signal.SIGTERM)
+            go_on(self)
+
+        gpt.training.trainer.Trainer._go_on = stopped  # type: ignore[method-assign]
+
+    return prepare
+
+
+def stopped_in_evaluation(shop: Workshop, run: Path, piece: int = 1) -> None:
+    """A new run whose evaluation after step 2 is not made."""
+    assert shop.train(shop.fresh(run), prepare=stop_in_piece(piece)).code == 143
+    assert names(run)[-1] == "step-000002-stopped"
+
+
+def names(run: Path) -> list[str]:
+    return [path.name for path in gpt.storage.run_directory.checkpoints_of(run)]
+
+
+PIECES = 2  # of an evaluation of the toy's text
+
+
+@pytest.mark.parametrize("piece", range(1, PIECES + 1))
+def test_a_stop_within_an_evaluation_changes_nothing(shop: Workshop, piece: int) -> None:
+    left, _ = undisturbed(shop)
+    run = shop.folder / "run"
+    stopped_in_evaluation(shop, run, piece)
+    assert steps_in_metrics(run) == [1], "a row without its evaluation"
+    assert shop.train(["--resume", str(run)], prepare=stop_in_piece(1)).code == 143
+    assert names(run)[-1] == "step-000002-stopped"  # no step is taken before it is made
+    assert shop.train_here(["--resume", str(run), "--exact"]).code == 0
+    assert changed(run, left) == []
+
+
+def test_a_stop_within_the_last_evaluation_leaves_it_to_the_next_session(shop: Workshop) -> None:
+    left, _ = undisturbed(shop)
+    run = shop.folder / "run"
+    assert shop.train(shop.fresh(run), prepare=stop_in_piece(PIECES + 1)).code == 143
+    assert names(run)[-1] == "step-000003-stopped"
+    ended = shop.train_here(["--resume", str(run), "--exact"])
+    assert ended.code == 0
+    assert "best val loss" in ended.output
+    assert changed(run, left) == []
+
+
+def kills_after_a_stop(shop: Workshop, choose: Callable[[Any], Iterable[Point]]) -> list[str]:
+    """Kill the session that makes up for an evaluation, at each chosen operation of it."""
+    left, _ = undisturbed(shop)
+    run, kept, wrong = shop.folder / "run", shop.folder / "kept", []
+    stopped_in_evaluation(shop, run)
+    shutil.copytree(run, kept)
+    log = shop.train_here(["--resume", str(run)]).system.log
+    for act, at in choose(log):
+        clear(run)
+        shutil.copytree(kept, run)
+        killed = shop.train(["--resume", str(run)], System(act, at))
+        assert killed.code == -signal.SIGKILL
+        seen = gpt.storage.run_directory.checkpoints_of(run)
+        newest = gpt.storage.find.load_last(run, pytest.fail).progress.step
+        if whole_checkpoints(run) != seen or newest < 2:
+            wrong.append(f"{act} at {at}: step 2 was saved, and there is {names(run)}")
+        assert shop.go_on(run).code == 0
+        wrong += [f"{act} at {at}: {what}" for what in changed(run, left)]
+    return wrong
+
+
+def test_a_kill_while_an_evaluation_is_made_up_for_changes_nothing(shop: Workshop) -> None:
+    assert kills_after_a_stop(shop, lambda log: some_points(log)[::9]) == []
+
+
+@pytest.mark.slow
+def test_a_kill_at_every_operation_after_a_stop_changes_nothing(shop: Workshop) -> None:
+    assert kills_after_a_stop(shop, all_points) == []
+
+
+def test_an_evaluation_that_is_owed_is_made_whatever_is_due_now(shop: Workshop) -> None:
+    run = shop.folder / "run"
+    stopped_in_evaluation(shop, run)
+    assert shop.train_here(["--resume", str(run), "--log.eval_every", "1000"]).code == 0
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "val_loss" in row] == [2, 3]
+
+
+def test_what_tensorboard_shows_of_a_stopped_evaluation_is_shown_once(shop: Workshop) -> None:
+    """A stop after its sample and before its pictures: of both steps, both are there in the end."""
+    run, watched = shop.folder / "run", ["--log.tensorboard", "true", "--log.probe", "JULIET"]
+    argv = shop.fresh(run, *watched, "--log.sample_chars", "1")
+    before_the_pictures = PIECES + 1 + 1  # the loss, the sample's one character
+    assert shop.train(argv, prepare=stop_in_piece(before_the_pictures)).code == 143
+    assert shop.train_here(["--resume", str(run)]).code == 0
+    assert steps_in_tensorboard(run) == [1, 2, 3]
+    for tag in ("sample/text_summary", "attention/layer 1", "per_head/self/L1H1"):
+        assert steps_in_tensorboard(run, tag) == [2, 3], tag
+
+
 # --- mutants: each of these faults, put into the code, is found by the checks above -------------
 
 
 def write_in_place(patch: pytest.MonkeyPatch) -> None:
-    def publish(target: Path, files: dict[str, bytes]) -> None:
+    def publish(target: Path, files: dict[str, bytes], mode: int = 0o666) -> None:
         gpt.files.make_directory(target)
         for name, data in files.items():
             gpt.files.write_file(target / name, data)
@@ -349,10 +450,10 @@ def write_in_place(patch: pytest.MonkeyPatch) -> None:
 def rotate_before_publishing(patch: pytest.MonkeyPatch) -> None:
     publish = gpt.files.publish_directory
 
-    def mutant(target: Path, files: dict[str, bytes]) -> None:
+    def mutant(target: Path, files: dict[str, bytes], mode: int = 0o666) -> None:
         for path in target.parent.glob("step-*"):
             gpt.files.remove(path)
-        publish(target, files)
+        publish(target, files, mode)
 
     patch.setattr(gpt.files, "publish_directory", mutant)
 
@@ -415,9 +516,9 @@ def test_watching_finds_an_evaluation_that_draws(
 ) -> None:
     exact_loss, seed = gpt.training.trainer.exact_loss, torch.manual_seed
 
-    def drawing(*args: Any) -> float:
+    def drawing(*args: Any, **keys: Any) -> float:
         torch.rand(1)
-        return exact_loss(*args)
+        return exact_loss(*args, **keys)
 
     monkeypatch.setattr(gpt.training.trainer, "exact_loss", drawing)
     assert not watching_changes_something(long_shop)  # each step is seeded: it cannot harm
@@ -431,28 +532,53 @@ def test_watching_finds_an_evaluation_that_draws(
 def without_purge(patch: pytest.MonkeyPatch) -> None:
     import gpt.training.tensorboard
 
-    writer = gpt.training.tensorboard.SummaryWriter
-    patch.setattr(gpt.training.tensorboard, "SummaryWriter", lambda run, purge_step: writer(run))
+    writer = gpt.training.tensorboard.SessionWriter
+    patch.setattr(
+        gpt.training.tensorboard, "SessionWriter", lambda run, purge_step: writer(run, 99)
+    )
 
 
-def without_flush(patch: pytest.MonkeyPatch) -> None:
-    from torch.utils.tensorboard import SummaryWriter
+def named_by_the_clock(patch: pytest.MonkeyPatch) -> None:
+    import gpt.training.event_file
 
-    patch.setattr(SummaryWriter, "flush", lambda self: None)
+    name = gpt.training.event_file.later_name
+    patch.setattr(gpt.training.event_file, "later_name", lambda run: name(run / "checkpoints"))
+
+
+def written_later(patch: pytest.MonkeyPatch) -> None:
+    """The scalars of all rows are kept until the last."""
+    import gpt.training.tensorboard
+
+    log, kept = gpt.training.tensorboard.Board.log, list[Any]()
+
+    def late(self: Any, row: dict[str, Any]) -> None:
+        kept.append(row)
+        if row["step"] == 6:
+            for each in kept:
+                log(self, each)
+
+    patch.setattr(gpt.training.tensorboard.Board, "log", late)
 
 
 @pytest.mark.parametrize(
-    ("mutate", "where"), [(without_purge, SHOWN_NOT_SAVED), (without_flush, SAVED_JUST_NOW)]
+    ("mutate", "where", "clock"),
+    [
+        (without_purge, SHOWN_NOT_SAVED, 1),
+        (named_by_the_clock, SAVED_JUST_NOW, -1),
+        (written_later, SAVED_JUST_NOW, 1),
+    ],
 )
 def test_tensorboard_finds_the_mutant(
     long_shop: Workshop,
     monkeypatch: pytest.MonkeyPatch,
     mutate: Callable[[pytest.MonkeyPatch], None],
     where: tuple[Any, ...],
+    clock: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         mutate(patch)
-        assert shown_after_kills(long_shop, monkeypatch, *where) != [1, 2, 3, 4, 5, 6]
+        shown = shown_after_kills(long_shop, monkeypatch, *where, clock)
+    assert shown != [1, 2, 3, 4, 5, 6]
 
 
 def test_the_system_counts_the_same_operations_each_time(shop: Workshop) -> None:

@@ -1,9 +1,11 @@
 """Signals, other processes, numbers that are not finite: G4, G9, G11 and G12."""
 
 import fcntl
+import itertools
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +31,8 @@ from faults import (
     whole_checkpoints,
 )
 
-import gpt.data.corpus
+import gpt.data.shares
+import gpt.evaluate
 import gpt.files
 import gpt.paths
 import gpt.storage.checkpoint
@@ -88,6 +91,32 @@ def test_a_signal_ends_after_the_step_and_loses_none(
     step = load_last(run, print).progress.step
     rows = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == list(range(1, step + 1))
+
+
+def evaluate_for_ever() -> None:
+    """The first evaluation never ends by itself."""
+
+    def endless(*args: Any) -> Any:
+        print("evaluating", flush=True)
+        return itertools.cycle(windows(*args))
+
+    windows, gpt.evaluate.windows = gpt.evaluate.windows, endless
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_does_not_wait_for_an_evaluation_and_loses_no_step(
+    shop: Workshop, number: int, code: int
+) -> None:
+    run = shop.folder / "run"
+    argv = shop.fresh(run, "--log.save_every", "1000")
+    child = shop.begin(train_command.main, argv, prepare=evaluate_for_ever)
+    until(lambda: "evaluating" in (shop.folder / "output.txt").read_text())
+    os.kill(child, number)
+    assert shop.end(child).code == code
+    assert load_last(run, pytest.fail).progress.step == 2
+    assert shop.go_on(run, "--log.save_every", "1", "--exact").code == 0
+    differing = differences(run, outcome(shop.folder / "whole"))
+    assert [name for name in differing if "config" not in name] == []  # it holds run.dir
 
 
 def without_reader() -> None:
@@ -232,7 +261,7 @@ def test_ctrl_c_while_starting(shop: Workshop) -> None:
         time.sleep(60)
 
     def prepare() -> None:
-        gpt.data.corpus.text_sha256 = interrupt  # type: ignore[assignment]
+        gpt.data.shares.text_sha256 = interrupt  # type: ignore[assignment]
 
     ended = shop.train(shop.fresh(shop.folder / "run"), prepare=prepare)
     assert (ended.code, ended.output) == (130, "stopped\n")
@@ -424,6 +453,57 @@ def test_the_reader_finds_a_list_that_is_made_once(
     monkeypatch.setattr(gpt.storage.find, "_first_whole", once)
     with pytest.raises((Mistake, pytest.fail.Exception)):
         read_while_rotating(shop, monkeypatch)
+
+
+# --- a run that is moved -----------------------------------------------------------------------
+
+
+def moved_in_step(number: int, move: Callable[[], object]) -> Callable[[], None]:
+    """Let the run's directory be moved in the middle of a step."""
+
+    def prepare() -> None:
+        clip = gpt.training.trainer.Trainer._clip
+
+        def moving(self: Any, loss: Any) -> None:
+            if self.progress.step == number - 1:
+                move()
+            clip(self, loss)
+
+        gpt.training.trainer.Trainer._clip = moving  # type: ignore[method-assign]
+
+    return prepare
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("tensorboard", ["false", "true"])
+def test_a_run_that_is_moved_stops_with_all_saved(
+    shop: Workshop, replaced: bool, tensorboard: str
+) -> None:
+    run, moved = shop.folder / "run", shop.folder / "moved here"
+
+    def move() -> None:
+        run.rename(moved)
+        if replaced:
+            run.mkdir()
+
+    argv = shop.fresh(run, "--log.tensorboard", tensorboard, "--log.save_every", "1000")
+    ended = shop.train(argv, prepare=moved_in_step(1, move))
+    assert ended.code == 5
+    assert f"error: {run} was moved to {moved} while training\n" in ended.output
+    assert f"step 2 is saved there; go on with: python train.py --resume '{moved}'" in ended.output
+    assert not run.exists() or list(run.iterdir()) == []
+    assert load_last(moved, pytest.fail).progress.step == 2
+    assert shop.go_on(moved, "--exact").code == 0
+    differing = differences(moved, outcome(shop.folder / "whole"))
+    assert [name for name in differing if "config" not in name] == []  # it holds run.dir
+
+
+def test_a_run_that_is_removed_stops_and_is_not_made_anew(shop: Workshop) -> None:
+    run = shop.folder / "run"
+    ended = shop.train(shop.fresh(run), prepare=moved_in_step(2, lambda: shutil.rmtree(run)))
+    assert ended.code == 5
+    assert f"error: {run} was removed while training" in ended.output
+    assert not run.exists()
 
 
 # --- numbers that are not finite ----------------------------------------------------------------

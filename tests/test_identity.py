@@ -1,28 +1,37 @@
 """A run goes on with its own text, wherever that lies, and says what changed."""
 
 import io
+import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import VERSE
 
 import train
-from gpt.command.config_file import overridden
+from gpt.command.config_file import load_config, overridden, to_yaml
 from gpt.config import Config
+from gpt.data.corpus import Corpus, load_corpus
 from gpt.errors import Exit, Mistake
 from gpt.optim import lr_factor
-from gpt.storage.checkpoint import save_checkpoint
+from gpt.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gpt.storage.find import load_best, load_last
+from gpt.storage.manifest import to_json, verified_files, with_manifest
+from gpt.training.identity import identity
 from gpt.training.run import resume, train_new
+from gpt.training.trainer import Trainer
 from scripts import evaluate
 
 
@@ -175,6 +184,105 @@ def test_a_moved_text_is_evaluated(
     assert capsys.readouterr().out == loss != ""
 
 
+# --- what else the bytes depend on ---------------------------------------------------------------
+
+
+def put_back(run: Path, last: Checkpoint) -> None:
+    """Let `last` be the run's one checkpoint, and its config the run's."""
+    shutil.rmtree(run / "checkpoints")
+    (run / "config.yaml").write_text(to_yaml(last.config), "utf-8")
+    save_checkpoint(run, last)
+
+
+def refusal(run: Path, **keys: Any) -> str:
+    """What is said where the run cannot go on exactly, with some keys of its config changed."""
+    overrides = {key.replace("__", "."): value for key, value in keys.items()}
+    with pytest.raises(Mistake) as caught:
+        resume(run, partial(overridden, overrides=overrides), exact=True)
+    assert caught.value.exit_code == Exit.CHECKPOINT
+    assert "--exact" in caught.value.fix
+    return caught.value.what
+
+
+def lines_and_progress(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The metric log and the progress of a run's last checkpoint, without clocks."""
+    clocks = ("elapsed_seconds", "chars_per_second")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    kept = [{key: x for key, x in row.items() if key not in clocks} for row in rows]
+    progress = asdict(load_last(run, ignore).progress)
+    return kept, {key: x for key, x in progress.items() if key not in clocks}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("log_every", 2), ("eval_every", 2), ("save_every", 2), ("keep", 0), ("sample_chars", 3)],
+)
+def test_exact_compares_the_log_settings_that_change_the_log_or_the_progress(
+    toy_config: Config, run: Path, tmp_path: Path, key: str, value: int
+) -> None:
+    """No other one: those may change."""
+    other = tmp_path / "other"
+    train_new(overridden(toy_config, {"run.dir": str(other), f"log.{key}": value}), "toy")
+    if lines_and_progress(run) == lines_and_progress(other):
+        change = partial(overridden, overrides={f"log.{key}": value})
+        assert resume(run, change, exact=True) == Exit.DONE
+    else:
+        before = getattr(toy_config.log, key)
+        assert f"log.{key} {before} -> {value}" in refusal(run, **{f"log__{key}": value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "where"),
+    [("train.compile", True, "with train.compile"), ("train.device", "cuda", "on cuda")],
+)
+def test_exact_is_refused_where_nobody_has_shown_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: object, where: str
+) -> None:
+    """Though nothing has changed."""
+    on_a_gpu(monkeypatch)
+    last = load_last(run, ignore)
+    last.config = overridden(last.config, {key: value})
+    last.progress.identity = identity(last.config, load_corpus(last.config, ignore))
+    put_back(run, last)
+    assert f"an exact resume is not promised {where}" in refusal(run)
+
+
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that can be asked about itself, no more."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+
+
+def test_a_run_knows_what_computed_it(
+    toy_config: Config, toy_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_cpu = identity(toy_config, toy_corpus)
+    assert (on_a_cpu["device"], on_a_cpu["mode"]) == ("cpu", "eager")
+    assert on_a_cpu["numpy"] == np.__version__
+    assert "cudnn" not in on_a_cpu
+    on_a_gpu(monkeypatch)
+    keys = {"train.device": "cuda", "train.compile": True}
+    found = identity(overridden(toy_config, keys), toy_corpus)
+    assert (found["device"], found["cudnn"], found["mode"]) == ("H100", 91002, "compiled")
+
+
+def test_what_an_older_version_did_not_write_down_is_unknown(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run goes on all the same, though not as an exact one."""
+    last = load_last(run, ignore)
+    del last.progress.identity["numpy"], last.progress.identity["mode"]
+    put_back(run, last)
+    said = f"numpy unknown -> {np.__version__}; mode unknown -> eager"
+    assert said in refusal(run)
+    assert go_on(run, train__max_steps=9) == Exit.DONE
+    assert f"the undisturbed run: {said}\n" in capsys.readouterr().err
+    assert load_last(run, ignore).progress.identity["numpy"] == np.__version__
+
+
 # --- another text in the same place ------------------------------------------------------------
 
 
@@ -199,8 +307,7 @@ def unbeatable(run: Path) -> None:
     last = load_last(run, ignore)
     last.progress.val_loss = last.progress.best_val_loss = 0.01
     last.progress.best_step = last.progress.step
-    shutil.rmtree(run / "checkpoints")
-    save_checkpoint(run, last)
+    put_back(run, last)
 
 
 def test_the_best_of_the_same_text_goes_on_competing(run: Path) -> None:
@@ -236,3 +343,117 @@ def test_a_learning_rate_that_goes_on_as_planned_is_not_said(
     assert go_on(tmp_path / "run", train__target_val_loss=0.01, **keys) == Exit.DONE
     assert "rises again" not in capsys.readouterr().err
     assert load_last(tmp_path / "run", ignore).progress.step == 6
+
+
+# --- a run of two faces ------------------------------------------------------------------------
+
+
+def show(run: Path, **keys: Any) -> None:
+    """Write other settings into a run's config.yaml."""
+    changed = overridden(load_config(run / "config.yaml"), keys)
+    (run / "config.yaml").write_text(to_yaml(changed), "utf-8")
+
+
+def face(checkpoint: Path, **keys: Any) -> None:
+    """Write other settings into a checkpoint, as a stranger can, with a manifest that fits."""
+    saved, files = load_checkpoint(checkpoint), verified_files(checkpoint)
+    del files["manifest.json"]
+    files["config.json"] = to_json(overridden(saved.config, keys).model_dump())
+    sealed = with_manifest(files, saved.progress.step, saved.progress.val_loss)
+    for name, data in sealed.items():
+        (checkpoint / name).write_bytes(data)
+
+
+@pytest.mark.parametrize("who", ["config.yaml", "the checkpoint"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("data.text", "other.txt"), ("data.val_fraction", 0.2), ("model.dropout", 0.5)],
+)
+def test_a_run_that_shows_another_config_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str, key: str, value: Any
+) -> None:
+    """Before a text is opened, and whichever of the two was changed; nothing is written."""
+    (tmp_path / "other.txt").write_text(VERSE * 20)  # be it the same text in another place
+    value = str(tmp_path / value) if key == "data.text" else value
+    if who == "config.yaml":
+        show(run, **{key: value})
+    else:
+        face(run / "checkpoints" / "step-000006", **{key: value})
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    monkeypatch.setattr("gpt.training.run.corpus_of", lambda *_: pytest.fail("the text is read"))
+    with pytest.raises(Mistake, match=rf"config\.yaml says {key} ") as caught:
+        go_on(run, train__max_steps=9)
+    assert caught.value.exit_code == Exit.CHECKPOINT
+    del before[run / ".lock"]
+    assert all(path.read_bytes() == data for path, data in before.items())
+
+
+class Killed(BaseException):
+    """A kill, as the code that it hits sees it: nothing more is done."""
+
+
+@pytest.mark.parametrize("key", ["train.max_steps", "data.text"])
+def test_a_kill_before_the_first_save_of_a_session_strands_no_run(
+    run: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """config.yaml is ahead of the newest checkpoint then: a setting counts, a text is asked for."""
+
+    def killed(_: Trainer) -> None:
+        raise Killed
+
+    moved = run.parent / "moved.txt"
+    moved.write_bytes(text_file.read_bytes())
+    flags = {key.replace(".", "__"): 9 if key == "train.max_steps" else str(moved)}
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", killed)
+        with pytest.raises(Killed):
+            go_on(run, **flags)
+    if key == "train.max_steps":
+        assert go_on(run) == Exit.DONE
+        assert load_last(run, ignore).progress.step == 9
+        return
+    with pytest.raises(Mistake, match=r"data\.text") as caught:
+        go_on(run)
+    assert "--data.text PATH" in caught.value.fix
+    for place in (text_file, moved):  # either will do
+        assert go_on(run, data__text=str(place)) == Exit.DONE
+
+
+def test_settings_of_config_yaml_that_may_change_count_and_are_said(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(run, **{"train.max_steps": 8, "log.save_every": 2})
+    assert go_on(run) == Exit.DONE
+    assert load_last(run, ignore).progress.step == 8
+    said = capsys.readouterr().err
+    assert "config.yaml changes train.max_steps: 6 -> 8" in said
+    assert "config.yaml changes log.save_every: 3 -> 2" in said
+
+
+def test_a_run_that_shows_no_config_goes_on_and_says_so(
+    run: Path, text_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may have been killed between its first checkpoint and its config.yaml."""
+    (run / "config.yaml").unlink()
+    assert go_on(run) == Exit.DONE
+    said = capsys.readouterr().err
+    assert f"there is no {run / 'config.yaml'}" in said
+    assert f"the run's text: {text_file}" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"train: [", b"\xff", b"train: {seed: x}\n"])
+def test_a_run_whose_config_is_garbled_is_refused(run: Path, content: bytes) -> None:
+    (run / "config.yaml").write_bytes(content)
+    with pytest.raises(Mistake, match=r"config\.yaml") as caught:
+        go_on(run)
+    assert caught.value.exit_code == Exit.USAGE
+    assert "remove it" in caught.value.fix
+
+
+def test_evaluate_says_which_text_a_checkpoint_makes_it_read(
+    run: Path, text_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main([str(run)]) == Exit.DONE
+    assert capsys.readouterr().err == f"the run's text: {text_file}\n"
+    evaluated(run, text_file.rename(tmp_path / "moved.txt"))
+    assert capsys.readouterr().err == ""

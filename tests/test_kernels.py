@@ -1,6 +1,7 @@
 """The derivatives written by hand, held against finite differences and torch's own functions."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -53,3 +54,38 @@ def test_a_row_of_zeros_stays_finite(name: str) -> None:
     assert x.grad is not None
     assert torch.equal(y, torch.zeros(2, 4))
     assert x.grad.isfinite().all()
+
+
+@pytest.fixture
+def cudas_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`vector_norm` computes in fp32, as autocast on CUDA makes it."""
+    vector_norm = torch.linalg.vector_norm
+
+    def in_fp32(x: Tensor, **keys: Any) -> Tensor:
+        return vector_norm(x.float(), **keys)
+
+    monkeypatch.setattr(torch.linalg, "vector_norm", in_fp32)
+
+
+def norm_in_bf16(device: str) -> tuple[Tensor, Tensor]:
+    """`rms_norm` of bf16 under autocast, and its gradient."""
+    x = torch.randn(3, 8, device=device).bfloat16().requires_grad_()
+    with torch.autocast(device, torch.bfloat16):
+        y = rms_norm(x, EPS)
+    y.sum().backward()
+    assert x.grad is not None
+    return y, x.grad
+
+
+def test_bf16_stays_bf16_under_autocast() -> None:
+    assert {tensor.dtype for tensor in norm_in_bf16("cpu")} == {torch.bfloat16}
+
+
+@pytest.mark.usefixtures("cudas_autocast")
+def test_bf16_stays_bf16_where_autocast_takes_the_norm_in_fp32() -> None:
+    assert {tensor.dtype for tensor in norm_in_bf16("cpu")} == {torch.bfloat16}
+
+
+@pytest.mark.gpu
+def test_bf16_stays_bf16_under_autocast_on_a_gpu() -> None:
+    assert {tensor.dtype for tensor in norm_in_bf16("cuda")} == {torch.bfloat16}

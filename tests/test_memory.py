@@ -1,5 +1,6 @@
 """The memory of a training step and of sampling, estimated."""
 
+import os
 import re
 import tracemalloc
 from itertools import islice
@@ -11,7 +12,12 @@ from gpt.command.config_file import load_config
 from gpt.config import ModelConfig
 from gpt.errors import Exit, Mistake
 from gpt.generation.generate import generate
-from gpt.memory import require_memory, require_sampling_memory, sample_memory
+from gpt.memory import (
+    machine_memory,
+    require_memory,
+    require_sampling_memory,
+    sample_memory,
+)
 from gpt.model import GPT
 from gpt.paths import CONFIGS
 
@@ -24,7 +30,7 @@ def test_the_squares_of_attention_are_counted_where_they_are_kept(
     monkeypatch: pytest.MonkeyPatch, precision: str, dropout: float, fits: bool
 ) -> None:
     """Only the fused kernel, which fp32 without dropout uses, does without them."""
-    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 10 * 2**18, "SC_PAGE_SIZE": 4096}.get)
+    monkeypatch.setattr("gpt.memory.machine_memory", lambda: 10 * 2**30)
     long = {"train.device": "cpu", "train.precision": precision}
     long |= {"model.block_size": 8192, "model.dropout": dropout}
     config = load_config(CONFIGS / "tiny.yaml", long)
@@ -56,7 +62,7 @@ def test_what_samples_need_is_estimated(sizes: dict[str, int]) -> None:
 def test_more_samples_than_fit_are_refused_and_the_most_that_fit_are_named(
     monkeypatch: pytest.MonkeyPatch, asked: int
 ) -> None:
-    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 2**18, "SC_PAGE_SIZE": 4096}.get)  # 1 GiB
+    monkeypatch.setattr("gpt.memory.machine_memory", lambda: 2**30)
     config = ModelConfig.model_validate(SIZES)
     with pytest.raises(Mistake, match=r"MiB need about [\d,.]+ GiB; 0\.8 GiB can be") as caught:
         require_sampling_memory(config, 65, asked)
@@ -70,7 +76,12 @@ def test_more_samples_than_fit_are_refused_and_the_most_that_fit_are_named(
 def test_a_context_that_does_not_fit_once_has_no_number_of_samples(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": 4096}.get)
+    monkeypatch.setattr("gpt.memory.machine_memory", lambda: 4096)
     with pytest.raises(Mistake) as caught:
         require_sampling_memory(ModelConfig.model_validate(SIZES), 65, 1)
     assert "--num-samples" not in caught.value.fix
+
+
+def test_the_machines_memory_is_counted_in_bytes() -> None:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert machine_memory() == pytest.approx(pages, rel=0.01)

@@ -1,13 +1,17 @@
 """What is written while training: metrics.jsonl and TensorBoard's events, read back."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
 from logged_runs import rows, trained
 
+from gpt.command.config_file import overridden
 from gpt.config import Config
+from gpt.data.corpus import Corpus
 from gpt.data.tokenizer import CharTokenizer
+from gpt.model import GPT
 from gpt.storage.run_directory import checkpoints_of
 from gpt.training.monitor import Monitor
 from gpt.training.run import resume
@@ -58,6 +62,29 @@ def test_without_tensorboard_no_events_are_written(toy_config: Config, tmp_path:
     assert {path.name for path in run.iterdir()} - {".lock"} == {
         "config.yaml", "metrics.jsonl", "checkpoints", "best", "last",
     }  # fmt: skip
+
+
+def test_looking_inside_can_be_ended_between_its_pieces(
+    toy_config: Config, toy_corpus: Corpus, tmp_path: Path
+) -> None:
+    """Each character of the sample, the roles, the muting, and the picture of each layer."""
+    config = overridden(toy_config, {"log.tensorboard": True, "log.sample_chars": 5})
+    model, calls = GPT(config.model, len(toy_corpus.tokenizer)), list[int]()
+    pieces = 5 + 2 + config.model.n_layer
+
+    def end_at(number: int) -> None:
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyError
+
+    with Monitor(tmp_path, config, toy_corpus.tokenizer, 0) as monitor:
+        for number in range(1, pieces + 1):
+            calls.clear()
+            with pytest.raises(KeyError):
+                monitor.look_inside(model, toy_corpus.val_ids, 1, partial(end_at, number))
+        calls.clear()
+        monitor.look_inside(model, toy_corpus.val_ids, 1, partial(end_at, 0))
+    assert len(calls) == pieces
 
 
 def test_it_says_the_loss_in_both_units(

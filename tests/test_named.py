@@ -2,10 +2,11 @@
 
 import hashlib
 import http.server
+import os
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,43 @@ def test_a_named_corpus_is_downloaded_once(web: str, monkeypatch: pytest.MonkeyP
         load_corpus(NAMED, said.append)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_in_the_way_is_said_before_the_fetch(
+    make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(named, "_fetch_tinyshakespeare", lambda say: pytest.fail("fetched"))
+    paths.DATA.mkdir()
+    make(paths.DATA / "tinyshakespeare.txt")
+    with pytest.raises(Mistake, match="it is a ") as caught:
+        load_corpus(NAMED, ignore)
+    assert caught.value.exit_code == Exit.STORAGE
+
+
+def test_who_fetches_a_corpus_now_is_said(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", f"{web}/good")
+    monkeypatch.setattr(named.files, "WAITS_IN_SILENCE", 0.01)
+    said: list[str] = []
+    other = ExitStack()
+    other.enter_context(named.files.lock(paths.DATA / ".tinyshakespeare.lock"))
+
+    def say(line: str) -> None:
+        said.append(line)
+        threading.Thread(target=other.close).start()
+
+    reader = threading.Thread(target=load_corpus, args=(NAMED, say))
+    reader.start()
+    reader.join(timeout=60)
+    assert said[0].startswith(f"waiting: another process (pid {os.getpid()} on ")
+    assert said[1].startswith("downloading ")
+
+
 def test_what_another_process_fetched_meanwhile_is_not_fetched_again(
     web: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It comes to be there between the first look and the lock."""
 
     @contextmanager
-    def lock(place: Path, wait: bool) -> Iterator[None]:
+    def lock(place: Path, say: object) -> Iterator[None]:
         named.keep_named_text("tinyshakespeare", GOOD)
         yield
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ngram import best_order, loss, probabilities
+
+from gpt.judge.ngram import NGrams, best_order, loss
 
 
 def ids(text: str) -> np.ndarray:
@@ -46,8 +47,8 @@ def by_hand(train: str, history: str, character: str, order: int, vocab_size: in
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_the_model_is_the_paper_s(order: int) -> None:
-    train, text, vocab_size = "abracadabraabacab", "abracabbadcaab", 6
-    found = probabilities(ids(train), ids(text), order, vocab_size)
+    train, text, vocab_size = "abeacadabeaabacab", "abeacabbadcaab", 6
+    found = NGrams(ids(train), order, vocab_size).probabilities(ids(text))
     for i in range(order - 1, len(text)):
         expected = by_hand(train, text[:i], text[i], order, vocab_size)
         assert found[i] == pytest.approx(float(expected), rel=1e-12), (i, text[i])
@@ -60,13 +61,14 @@ def test_one_number_by_hand() -> None:
     b came after two different characters, a after one: its discount is 1 / (1 + 2) = 1/3, and b has
     (2 - 1/3) / 3 = 5/9 and half of what two discounts leave, (1/3 * 2 / 3) / 2 = 1/9.
     """
-    found = probabilities(ids("ababb"), ids("ab"), order=2, vocab_size=2)
+    found = NGrams(ids("ababb"), order=2, vocab_size=2).probabilities(ids("ab"))
     assert found[1] == pytest.approx(3 / 4 + 1 / 4 * 2 / 3)
 
 
 @given(st.text("abc", min_size=2, max_size=40), st.text("abcd", max_size=6), st.integers(1, 5))
 def test_the_chances_of_all_characters_sum_to_one(train: str, history: str, order: int) -> None:
-    chances = [probabilities(ids(train), ids(history + c), order, 4)[-1] for c in "abcd"]
+    ngrams = NGrams(ids(train), order, vocab_size=4)
+    chances = [ngrams.probabilities(ids(history + c))[-1] for c in "abcd"]
     assert min(chances) > 0
     assert sum(chances) == pytest.approx(1)
 
@@ -74,7 +76,8 @@ def test_the_chances_of_all_characters_sum_to_one(train: str, history: str, orde
 def test_order_one_is_the_entropy_of_the_frequencies() -> None:
     text = "abac" * 5000
     entropy = 0.5 * math.log(2) + 0.5 * math.log(4)
-    assert loss(ids(text), ids(text), order=1, vocab_size=3) == pytest.approx(entropy, abs=1e-3)
+    found = loss(NGrams(ids(text), order=1, vocab_size=3).probabilities(ids(text)))
+    assert found == pytest.approx(entropy, abs=1e-3)
 
 
 def test_the_order_is_as_long_as_the_text_s_memory() -> None:
@@ -85,3 +88,40 @@ def test_the_order_is_as_long_as_the_text_s_memory() -> None:
         rule = (chain[-1] + chain[-2]) % 3
         chain.append(rule if rng.random() < 0.9 else int(rng.integers(3)))
     assert best_order(np.array(chain), vocab_size=3, most=5) == 3
+
+
+def test_each_lower_order_is_the_model_that_is_counted_for_it() -> None:
+    train, text = ids("abeacadabeaabacab" * 3), ids("abeacabbadcaab")
+    ngrams = NGrams(train, 4, vocab_size=6)
+    for order in (1, 2, 3, 4):
+        alone = NGrams(train, order, vocab_size=6)
+        assert ngrams.probabilities(text, order).tolist() == alone.probabilities(text).tolist()
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_what_is_written_has_the_model_s_probabilities(order: int) -> None:
+    """The character after each written history, counted, against the probabilities."""
+    vocab_size, rows = 4, 40_000  # d stands nowhere in the text
+    ngrams = NGrams(ids("abacabbcaab"), order, vocab_size)
+    written = ngrams.sample(rows, length=3, seed=1)
+    assert written.shape == (rows, 3)
+    for length in (0, 1, 2):
+        for history in {tuple(row[:length]) for row in written.tolist()}:
+            same = written[(written[:, :length] == history).all(axis=1), length]
+            chances = [ngrams.probabilities(np.array([*history, c]))[-1] for c in range(vocab_size)]
+            found = np.bincount(same, minlength=vocab_size) / len(same)
+            assert np.abs(found - chances).max() < 4 * 0.5 / math.sqrt(len(same)), history
+
+
+def test_a_seed_is_a_text() -> None:
+    ngrams = NGrams(ids("abacabbcaab"), 3, vocab_size=4)
+    assert ngrams.sample(2, 50, seed=1).tolist() == ngrams.sample(2, 50, seed=1).tolist()
+    assert ngrams.sample(2, 50, seed=1).tolist() != ngrams.sample(2, 50, seed=2).tolist()
+
+
+@pytest.mark.parametrize("train", ["", "a", "ab"])
+def test_a_text_that_is_shorter_than_an_n_gram(train: str) -> None:
+    ngrams = NGrams(ids(train), 4, vocab_size=3)
+    chances = [ngrams.probabilities(ids("ab" + c))[-1] for c in "abc"]
+    assert sum(chances) == pytest.approx(1)
+    assert ngrams.sample(2, 5, seed=0).max() < 3

@@ -20,7 +20,7 @@ def said(characters: int, parameters: int, steps: int, weight_decay: float = 0.0
         (200_000, 800_000, 1600, "read 8.0 times: it begins to learn them by heart"),
         (100_000, 800_000, 9000, "read 90 times: it learns them by heart, and the best model"),
         (2_700, 800_000, 900, "read 333 times: soon learned by heart; expect the text"),
-        (2_700, 800_000, 0, "read 0.0 times: too seldom"),
+        (2_700, 800_000, 0, "read less than 0.1 times: too seldom"),
     ],
 )
 def test_the_outlook_names_the_readings_and_what_comes_of_them(

@@ -1,15 +1,17 @@
 """How a command ends: exit code, message, Ctrl-C; and what it knows of its process."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 import sample
-from gpt.command.process import as_mistake, process_seconds, run_command
+from gpt.command.process import as_mistake, catch_signals, process_seconds, run_command
 from gpt.errors import Exit, Mistake
 from gpt.paths import PROJECT
 
@@ -80,7 +82,7 @@ def test_a_missing_package_is_no_fault_of_ours(
 ) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)  # as if it were not installed
     for name in ("cli", "config_file", "yaml12"):
-        monkeypatch.delitem(sys.modules, f"gpt.command.{name}")
+        monkeypatch.delitem(sys.modules, f"gpt.command.{name}", raising=False)
     assert leaving(sample.main, [], monkeypatch) == Exit.USAGE
     assert "the package yaml is not installed" in capsys.readouterr().err
 
@@ -100,6 +102,60 @@ def test_too_little_memory_is_no_fault_of_ours(problem: Exception) -> None:
     assert "train.batch_size" in mistake.fix
 
 
+@pytest.mark.parametrize("words", ["failed to map segment from shared object", "cannot allocate"])
+def test_a_library_that_finds_no_memory_is_no_fault_of_ours(words: str) -> None:
+    assert as_mistake(ImportError(f"libtorch_cpu.so: {words}")).exit_code == Exit.USAGE
+    assert as_mistake(ImportError("cannot import name x")).exit_code == Exit.BUG
+
+
+def child(command: str, prepare: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command `x = lambda argv: ...` run in a process of its own, after `prepare`."""
+    code = (
+        f"import os, sys; sys.path.insert(0, {str(PROJECT)!r}); {prepare}\n"
+        "from gpt.command.process import run_command\n"
+        f"sys.exit(run_command(lambda argv: {command}))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment, capture_output=True, text=True, encoding="utf-8",
+    )  # fmt: skip
+
+
+def test_stdout_is_utf8_whatever_the_locale() -> None:
+    ended = child("print('\\u2603')", PYTHONIOENCODING="ascii")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "\u2603\n", "")
+
+
+def test_a_closed_stdin_is_an_empty_one() -> None:
+    ended = child("print(sys.stdin.buffer.read())", "os.close(0); sys.stdin = None")
+    assert (ended.returncode, ended.stdout) == (0, "b''\n")
+
+
+def test_a_deleted_working_directory_is_said(tmp_path: Path) -> None:
+    """torch's libraries would end the process with words of their own."""
+    place = tmp_path / "gone"
+    ended = child("0", f"os.mkdir({str(place)!r}); os.chdir({str(place)!r}); os.rmdir(os.getcwd())")
+    assert ended.returncode == Exit.USAGE
+    assert ended.stderr.startswith("error: the working directory is gone")
+
+
+def test_too_few_addresses_for_torch_are_said() -> None:
+    resource = pytest.importorskip("resource")
+    limit = f"import resource; resource.setrlimit({resource.RLIMIT_AS}, (2**28, 2**28))"
+    ended = child("0", limit)
+    assert ended.returncode == Exit.USAGE
+    assert "256 MiB" in ended.stderr
+    assert "ulimit -v" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["explore", "evaluate", "prepare_data", "ladder"])
+def test_commands_work_without_docstrings(name: str) -> None:
+    command = f"__import__('scripts.{name}', fromlist=['main']).main(['--nonsense'])"
+    ended = child(command, PYTHONOPTIMIZE="2")
+    assert ended.returncode == Exit.USAGE, ended.stderr
+    assert "unknown argument --nonsense" in ended.stderr or "required" in ended.stderr
+
+
 def test_elapsed_seconds_count_from_the_start_of_the_process() -> None:
     code = (
         "import time; time.sleep(0.5); "
@@ -108,3 +164,42 @@ def test_elapsed_seconds_count_from_the_start_of_the_process() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 0.5 < float(done.stdout) < 60
     assert process_seconds() > 0
+
+
+def test_elapsed_seconds_are_known_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By psutil, to a second on Linux."""
+    exact = process_seconds()
+    psutil.Process().create_time()  # it asks for the clock's ticks once, by sysconf
+    monkeypatch.delattr(os, "sysconf")
+    assert process_seconds() == pytest.approx(exact, abs=1.5)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"])
+def test_a_signal_that_the_system_has_is_caught(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """SIGBREAK is Windows' own: here another signal bears its name."""
+    if not hasattr(signal, name):
+        monkeypatch.setattr(signal, name, signal.SIGUSR1, raising=False)
+    heard: list[int] = []
+    with catch_signals(heard.append):
+        signal.raise_signal(getattr(signal, name))
+    assert heard == [getattr(signal, name)]
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGBREAK"])
+def test_a_signal_that_the_system_lacks_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delattr(signal, name, raising=False)
+    with catch_signals(pytest.fail):
+        pass
+
+
+def test_output_is_utf_8_with_plain_line_ends() -> None:
+    """Whatever the locale, and where the system would write \\r\\n."""
+    code = (
+        "import sys; sys.stdout.reconfigure(encoding='cp1252', newline='\\r\\n')\n"
+        "from gpt.command.process import run_command\n"
+        "run_command(lambda _: print('\\u2603') or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == "☃\n".encode()

@@ -126,7 +126,7 @@ def test_a_dry_run_stops_after_the_report_and_the_config(
     assert Config.model_validate(yaml.safe_load(out)) == toy_config
     lines = err.splitlines()
     assert lines[1].startswith("verse.txt: 1,500 characters, 36 distinct, 120 lines; the last 150 ")
-    model = r"model: [\d,]+ parameters; cpu \(1 threads\), fp32; about [\d.]+ GiB of memory for a s"
+    model = r"model: [\d,]+ parameters; cpu \(1 thread\), fp32; about \d+\.\d\d GiB of memory for "
     assert any(re.match(model, line) for line in lines)
     assert lines[-1].startswith("the 1,350 characters for training are read 0.1 times: too seldom")
     assert not paths.RUNS.exists()

@@ -85,9 +85,11 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
 # --- its checkpoints ---------------------------------------------------------------------------
 
 
-def save(run: Path, step: int, val_loss: float | None = None, note: str = "") -> Path:
+def save(
+    run: Path, step: int, val_loss: float | None = None, note: str = "", stopped: bool = False
+) -> Path:
     """A checkpoint with nothing in it but its manifest and a note."""
-    path = run / "checkpoints" / checkpoint_name(step)
+    path = run / "checkpoints" / checkpoint_name(step, stopped)
     path.mkdir(parents=True)
     for name, data in with_manifest({"note": note.encode()}, step, val_loss).items():
         (path / name).write_bytes(data)
@@ -118,13 +120,41 @@ def test_of_equal_losses_the_first_is_the_best(
     assert steps(checkpoints_of(tmp_path)) == [best_first[0], 5]
 
 
+def names(run: Path) -> list[str]:
+    return [path.name for path in checkpoints_of(run)]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 2])
+def test_a_checkpoint_before_an_evaluation_goes_when_the_one_after_it_is_there(
+    tmp_path: Path, keep: int
+) -> None:
+    save(tmp_path, 1, 3.0)
+    save(tmp_path, 2, stopped=True)
+    tidy(tmp_path, keep)
+    assert names(tmp_path) == ["step-000001", "step-000002-stopped"]
+    assert (tmp_path / "last").read_text() == "step-000002-stopped\n"
+    save(tmp_path, 2, 4.0)
+    assert names(tmp_path)[1:] == ["step-000002-stopped", "step-000002"], "the oldest first"
+    tidy(tmp_path, keep)
+    assert names(tmp_path) == ["step-000001", "step-000002"]
+
+
+def test_a_damaged_one_after_an_evaluation_is_set_aside_for_the_one_before_it(
+    tmp_path: Path,
+) -> None:
+    for step, stopped in ((1, False), (2, True), (2, False), (3, True)):
+        save(tmp_path, step, stopped=stopped)
+    set_aside(tmp_path, "step-000002-stopped")
+    assert names(tmp_path) == ["step-000001", "step-000002-stopped"]
+
+
 def test_what_is_set_aside_takes_the_place_of_what_was_before(tmp_path: Path) -> None:
     """The same step may be damaged twice."""
     save(tmp_path, 1)
     for note in ("damaged once", "damaged again"):
         for step in (2, 3):
             save(tmp_path, step, note=note)
-        set_aside(tmp_path, 1)
+        set_aside(tmp_path, "step-000001")
         assert steps(checkpoints_of(tmp_path)) == [1]
         for step in (2, 3):
             aside = tmp_path / "checkpoints" / f"damaged-step-00000{step}"

@@ -112,7 +112,7 @@ def test_a_bom_and_line_ends_are_each_file_s_own(load: Load) -> None:
 def test_several_files_are_said_with_their_order_and_their_copies(load: Load) -> None:
     said: list[str] = []
     load(*("ab" * 9, "cd" * 9, "ab" * 9, "ef" * 9, "gh" * 9), say=said.append)
-    names = "1.txt, 2.txt, 3.txt, 1 more, 5.txt"
+    names = "1.txt, 2.txt, 3.txt, 4.txt, 5.txt"
     assert said[0].startswith("5 files, in this order, an empty line between two, the end of each ")
     assert said[0].endswith(f"for validation: {names}")
     assert "3.txt holds the same text as " in said[1]

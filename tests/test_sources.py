@@ -1,17 +1,21 @@
 """What data.text names: files, folders, patterns, stdin; and what is no text."""
 
+import errno
 import io
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from gpt import paths
 from gpt.data.sources import own_texts, settled, shown
+from gpt.data.text import mode_of_copy
 from gpt.errors import Exit, Mistake
 
 
@@ -56,8 +60,8 @@ def test_the_order_is_not_that_of_the_file_system(
 ) -> None:
     before, walk = names_of(folder, str(folder)), os.walk
 
-    def backwards(place: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-        for here, folders, names in walk(place):
+    def backwards(place: Path, **options: Any) -> Iterator[tuple[str, list[str], list[str]]]:
+        for here, folders, names in walk(place, **options):
             folders.reverse()
             yield here, folders, names[::-1]
 
@@ -121,6 +125,22 @@ def test_utf_16_is_refused_with_the_command_that_converts_it(
     assert folder_too.what == mistake.what, "a text in another encoding is not left out unsaid"
 
 
+def test_a_folder_that_may_not_be_listed_is_not_left_out_unsaid(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may list all: the system's refusal is put in by hand."""
+    scan = os.scandir
+
+    def scandir(place: Path | str) -> Any:
+        if Path(place) == folder / "a":
+            raise PermissionError(errno.EACCES, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    mistake = refused(str(folder))
+    assert mistake.what == f"cannot read {folder / 'a'}: Permission denied"
+
+
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "noise").write_bytes(bytes(range(256)) * 4)
     (tmp_path / "archive").write_bytes(b"name.txt" + b"\0" * 500 + b"a text")
@@ -177,10 +197,21 @@ def test_nothing_is_left_of_a_stdin_that_breaks_off(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(read=read)))
     with pytest.raises(Mistake) as caught:
         settled("-", ignore)
-    assert caught.value.exit_code == Exit.STORAGE
+    assert caught.value.exit_code == Exit.CORPUS
+    assert caught.value.what == "cannot read stdin: Input/output error"
     assert not list((paths.DATA / "stdin").iterdir())
 
 
+def test_only_its_owner_may_read_what_was_piped_in(piped: bytes) -> None:
+    """From its first byte on, and so its prepared copy too."""
+    before = os.umask(0o022)
+    try:
+        kept = Path(str(settled("-", ignore)))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(kept.stat().st_mode) == mode_of_copy([kept]) == 0o600
+
+
 def test_a_line_holds_no_thousand_names() -> None:
-    assert shown(["a", "b", "c", "d"]) == "a, b, c, d"
+    assert shown(["a", "b", "c", "d", "e"]) == "a, b, c, d, e"
     assert shown(["a", "b", "c", "d", "e", "f"]) == "a, b, c, 2 more, f"

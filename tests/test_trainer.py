@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from attention_models import MODERN
 from torch import Tensor
 
 from gpt.command.config_file import overridden
@@ -323,7 +324,7 @@ def test_a_target_that_the_best_loss_has_reached_takes_no_step(
 ) -> None:
     """Whatever the latest loss is."""
     losses = iter([2.0, 3.0, 3.0])
-    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda model, ids: next(losses))
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
     run = trained()
     assert go_on(run, train__max_steps=9, train__target_val_loss=2.5) == Exit.DONE
     assert last(run).progress.step == 6, "it trained on: the latest loss is above the target"
@@ -333,7 +334,7 @@ def test_it_stops_when_nothing_got_better(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([3.0, 2.5, 2.6, 2.5, 9.0, 9.0])
-    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda model, ids: next(losses))
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
     run = trained(log__eval_every=1, train__patience=2, train__max_steps=6)
     progress = last(run).progress
     assert (progress.step, progress.best_step, progress.best_val_loss) == (4, 2, 2.5)
@@ -344,7 +345,7 @@ def test_patience_begins_anew_with_each_better_one(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([3.0, 3.1, 2.9, 2.95, 2.8, 2.85])
-    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda model, ids: next(losses))
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
     assert last(trained(log__eval_every=1, train__patience=2)).progress.step == 6
 
 
@@ -374,7 +375,7 @@ def test_a_loss_that_is_not_finite_is_never_the_best(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([float("nan"), 3.0])
-    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda model, ids: next(losses))
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
     with pytest.raises(Mistake, match="not finite: val loss after step 3") as caught:
         trained()
     assert caught.value.exit_code == Exit.NUMERIC
@@ -559,11 +560,22 @@ def test_compiled_learns_what_is_learned_without(
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")  # from torch itself
+@pytest.mark.parametrize("batch_size", [4, 512])  # another kernel embeds over 3,072 characters
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_step_does_not_wait_for_the_device(
-    toy_config: Config, toy_corpus: Corpus, tmp_path: Path
+    toy_config: Config,
+    toy_corpus: Corpus,
+    tmp_path: Path,
+    optimizer: str,
+    precision: str,
+    batch_size: int,
 ) -> None:
     """torch raises at every wait; only what is logged, evaluated or saved may wait."""
-    config = overridden(toy_config, {"train.device": "cuda"})
+    keys: dict[str, Any] = {"device": "cuda", "optimizer": optimizer, "precision": precision}
+    train = {f"train.{key}": x for key, x in (keys | {"batch_size": batch_size}).items()}
+    config = overridden(toy_config, train | {f"model.{key}": x for key, x in MODERN.items()})
     with Monitor(tmp_path, config, toy_corpus.tokenizer, 0) as monitor:
         trainer = Trainer(config, toy_corpus, tmp_path, fresh(config, toy_corpus), monitor)
         trainer._step()  # the first one allocates
@@ -572,3 +584,5 @@ def test_a_step_does_not_wait_for_the_device(
             trainer._step()
         finally:
             torch.cuda.set_sync_debug_mode("default")
+    assert trainer.progress.step == 2
+    assert trainer.loss_sum.isfinite()

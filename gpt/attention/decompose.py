@@ -66,7 +66,13 @@ def stream_parts(model: GPT, trace: Trace, layer: int) -> Parts:
     Args:
         trace: of this model.
         layer: counted from 0; n_layer for the last state, from which the logits are read.
+
+    Raises:
+        ValueError: if there is no such layer.
     """
+    n_layer = model.config.n_layer
+    if not 0 <= layer <= n_layer:
+        raise ValueError(f"layer {layer}: 0 to {n_layer}; at {n_layer} the logits are read")
     residual = model.config.residual
     parts = _embedding_parts(model, trace.tokens)
     steps = zip(blocks_of(model)[:layer], trace.layers, strict=False)
@@ -107,9 +113,14 @@ def score_parts(
         layer, head, query, key: counted from 0; key > query is a score that the mask hides.
 
     Raises:
-        ValueError: if there is no such head.
+        ValueError: if there is no such head or character.
     """
     check_head(model, layer, head)
+    for name, place in (("query", query), ("key", key)):
+        if not 0 <= place < len(trace.tokens):
+            raise ValueError(
+                f"{name} {place}: the text's characters are 0 to {len(trace.tokens) - 1}"
+            )
     block, seen = blocks_of(model)[layer], trace.layers[layer]
     attention, norm = block.attention, freeze(block.attention_norm, seen.before)
     parts = _through(norm, stream_parts(model, trace, layer), "norm's bias")

@@ -83,7 +83,7 @@ def head_roles(model: GPT, ids: Ids) -> list[list[Roles]]:
 
 
 def measures_of(model: GPT, tokens: Tensor) -> dict[str, Tensor]:
-    """`measure` (L, H) of every head of the model on tokens (B, T)."""
+    """`measure` (L, H) of every head of the model on tokens (B, T), on any device."""
     layers = [
         measure(weights.transpose(0, 1), tokens)  # (H, B, T, T)
         for weights in weights_by_layer(model, tokens)
@@ -136,21 +136,22 @@ def key_sets(tokens: Tensor) -> dict[str, Tensor]:
 
 
 def uniform_weights(length: int) -> Tensor:
-    """(T, T): the same weight for every allowed key."""
-    past = torch.ones(length, length).tril()
+    """(T, T) on the CPU: the same weight for every allowed key."""
+    past = torch.ones(length, length, device="cpu").tril()
     return past / past.sum(-1, keepdim=True)
 
 
 def repeated_strings(vocab_size: int, block_size: int) -> Tensor:
     """Random strings of half a block that occur twice, (STRINGS, block_size or one less).
 
-    The same at each call. No character occurs twice in a half, if the alphabet is large enough.
+    On the CPU, and the same at each call. No character occurs twice in a half, if the alphabet is
+    large enough.
     """
     draw = torch.Generator().manual_seed(0)
     half = block_size // 2
     if half == 0:
-        return torch.zeros(STRINGS, 1, dtype=torch.long)
-    likely = torch.ones(STRINGS, vocab_size)
+        return torch.zeros(STRINGS, 1, dtype=torch.long, device="cpu")
+    likely = torch.ones(STRINGS, vocab_size, device="cpu")
     once = torch.multinomial(likely, half, replacement=half > vocab_size, generator=draw)
     return torch.cat([once, once], dim=1)
 

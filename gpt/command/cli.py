@@ -2,13 +2,15 @@
 
 import argparse
 import difflib
-import math
+import reprlib
+import sys
 from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin
 
 from gpt.command.config_file import read_scalar
 from gpt.config import Config, fields
-from gpt.errors import Exit, Mistake
+from gpt.errors import BadValue, Exit, Mistake
+from gpt.paths import expanded, require_path
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,19 +39,20 @@ class Parser(argparse.ArgumentParser):
 
 
 def number(
-    kind: type[int] | type[float], least: float, most: float = math.inf
+    kind: type[int] | type[float], least: float, most: float | None = None
 ) -> Callable[[str], int | float]:
-    """An argparse type: a number in [least, most]."""
+    """An argparse type: a number in [least, most], by default of any that the machine counts in."""
+    limit = most if most is not None else sys.maxsize if kind is int else sys.float_info.max
 
     def read(text: str) -> int | float:
         try:
             value = kind(text)
         except ValueError:
             wanted = "a number" if kind is float else "a whole number"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from None
-        if not least <= value <= most:  # NaN is refused here too
-            upper = "" if most == math.inf else f" and at most {most:g}"
-            raise argparse.ArgumentTypeError(f"{text} must be at least {least:g}{upper}")
+            raise argparse.ArgumentTypeError(f"{reprlib.repr(text)} is not {wanted}") from None
+        if not least <= value <= limit:  # NaN is refused here too
+            wanted = f"must be at least {least:g} and at most {limit:g}"
+            raise argparse.ArgumentTypeError(f"{reprlib.repr(text)} {wanted}")
         return value
 
     return read
@@ -60,6 +63,14 @@ def not_empty(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("it is empty; is a variable unset?")
     return text
+
+
+def user_path(text: str) -> str:
+    """An argparse type: a path, ~ expanded; not the empty one, which an unset variable gives."""
+    try:
+        return expanded(require_path(text))
+    except BadValue as problem:
+        raise argparse.ArgumentTypeError(f"{problem.what}; {problem.fix}") from None
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:

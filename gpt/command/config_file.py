@@ -11,8 +11,11 @@ from pydantic import ValidationError
 
 from gpt.command import yaml12
 from gpt.config import Config, fields
-from gpt.errors import Exit, Mistake, not_utf8
+from gpt.errors import BadValue, Exit, Mistake, not_utf8, reading
 from gpt.paths import CONFIGS
+
+MOST_BYTES = 2**20  # of a config
+MOST_MISTAKES = 20  # that are told at once
 
 
 def find_config(name: str) -> Path:
@@ -21,10 +24,11 @@ def find_config(name: str) -> Path:
     Raises:
         Mistake: with exit code 2 if there is no such file.
     """
-    for path in (Path(name), CONFIGS / name, CONFIGS / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    known = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+    with reading(name, Exit.USAGE, "give a config that you may read"):
+        for path in (Path(name), CONFIGS / name, CONFIGS / f"{name}.yaml"):
+            if path.is_file():
+                return path
+    known = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
     what = f"{name} is a directory, not a config" if Path(name).is_dir() else f"no config {name}"
     near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
     choices = f"give a path, or one of configs/: {', '.join(known)}"
@@ -37,15 +41,17 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> Config:
     Raises:
         Mistake: with exit code 2 and every mistake found, each with its place.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        byte = problem.object[problem.start]
-        fix = "save the config as UTF-8 text"
-        raise not_utf8(path, problem.start, byte, Exit.USAGE, fix) from None
-    if len(text) > 2**20:
-        what, fix = f"{path} has {len(text)} characters", "a config is a short YAML file"
+    with reading(path, Exit.USAGE, "give a config that you may read"), path.open("rb") as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        what, fix = f"{path} has more than {MOST_BYTES} bytes", "a config is a short YAML file"
         raise Mistake(Exit.USAGE, what, fix)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        at = len(data) - len(problem.object) + problem.start  # its object has no BOM
+        fix = "save the config as UTF-8 text"
+        raise not_utf8(path, at, data[at], Exit.USAGE, fix) from None
     return _validate(_Document(text, str(path)), overrides or {})
 
 
@@ -56,6 +62,13 @@ def overridden(config: Config, overrides: dict[str, Any]) -> Config:
         Mistake: with exit code 2 and every mistake found.
     """
     return _validate(_Document(to_yaml(config), "the run's config"), overrides)
+
+
+def is_changeable(key: str) -> bool:
+    """Whether the setting `key` may change when a run goes on; a text, only where it lies."""
+    if key.startswith("train.optimizer"):
+        return False
+    return key == "data.text" or key.startswith(("train.", "log."))
 
 
 def to_yaml(config: Config) -> str:
@@ -103,7 +116,7 @@ class _Document:
     ) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            name = str(key_node.value)
+            name = _key(key_node)
             key, line = f"{path}.{name}".lstrip("."), key_node.start_mark.line + 1
             if name in values:
                 lines = f"lines {self.lines[key]} and {line} of {self.source}"
@@ -112,6 +125,16 @@ class _Document:
             self.lines[key] = line
             values[name] = self._build(loader, value_node, key)
         return values
+
+
+def _key(node: yaml.Node) -> str:
+    """The name that stands before a colon; a mapping may stand there too, and bytes of no text."""
+    try:
+        if isinstance(node, yaml.ScalarNode) and node.value.encode():
+            return str(node.value)
+    except UnicodeEncodeError:
+        pass
+    raise yaml.constructor.ConstructorError(None, None, "this is no key", node.start_mark)
 
 
 def _not_yaml(problem: Exception, source: str) -> Mistake:
@@ -138,8 +161,7 @@ def _validate(document: _Document, overrides: dict[str, Any]) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as problem:
-        found = dict(_explain_all(problem, document, overrides))
-        raise _together([*mistakes, *found.values()]) from None
+        raise _together([*mistakes, *_explanations(problem, document, overrides)]) from None
     if mistakes:
         raise _together(mistakes)
     return config
@@ -147,30 +169,36 @@ def _validate(document: _Document, overrides: dict[str, Any]) -> Config:
 
 def _together(mistakes: list[Mistake]) -> Mistake:
     first, *more = mistakes
+    if (left := len(mistakes) - MOST_MISTAKES) > 0:
+        rest = Mistake(Exit.USAGE, f"{left} more mistakes of this kind", "mend these first")
+        more = [*more[: MOST_MISTAKES - 1], rest]
     first.more = tuple(more)
     return first
 
 
-def _explain_all(
+def _explanations(
     problem: ValidationError, document: _Document, overrides: dict[str, Any]
-) -> Iterator[tuple[str, Mistake]]:
-    for error in problem.errors():
-        key = ".".join(str(part) for part in error["loc"][:2])
+) -> Iterator[Mistake]:
+    """A mistake for each key; those that are too many to be told are not explained."""
+    errors = {".".join(map(str, error["loc"][:2])): error for error in problem.errors()}
+    for number, (key, error) in enumerate(errors.items()):
         place = f"--{key}" if key in overrides else document.place(key)
-        what, fix = _explain(key, error)
-        yield key, Mistake(Exit.USAGE, f"{what} ({place})", fix)
+        # to look for the key that was meant takes time
+        what, fix = _explain(key, error) if number < MOST_MISTAKES else ("", "")
+        yield Mistake(Exit.USAGE, f"{what} ({place})", fix)
 
 
 def _explain(key: str, error: Any) -> tuple[str, str]:
     """What is wrong with `key`, and the fix."""
     if error["type"] == "extra_forbidden":
         return f"unknown key {key}", _nearest(key, is_section=len(error["loc"]) == 1)
-    if error["type"] == "value_error":  # from a validator of gpt.config, which words both parts
-        what, _, fix = str(error["ctx"]["error"]).rpartition(": ")
-        return what, fix
+    field = fields().get(key)
+    reason = error.get("ctx", {}).get("error")
+    if isinstance(reason, BadValue):  # from a validator of gpt.config, of a key or of a section
+        return f"{key}: {reason.what}" if field else reason.what, reason.fix
     message = error["msg"][0].lower() + error["msg"][1:]
     what = f"{key} is {reprlib.repr(error['input'])}: {message}"
-    if field := fields().get(key):
+    if field:
         return what, f"{key}: {field.description}; default {field.default!r}"
     return what, "write `section:` and, indented, keys"
 

@@ -4,6 +4,7 @@ PyYAML reads YAML 1.1, where 1e-4 is text, 010 is eight, 1:30 is ninety and `on`
 """
 
 import re
+import reprlib
 from typing import Any, ClassVar
 
 import yaml
@@ -13,6 +14,15 @@ class Loader(yaml.SafeLoader):
     """SafeLoader that reads 1e-4 as a number, 010 as ten, `on` and 1:30 as text."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of `node`; whatever Python says of a scalar gets the scalar's place."""
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+            kind = node.tag.rpartition(":")[2]
+            what = f"{reprlib.repr(node.value)} is no {kind}"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from problem
 
 
 _SCALARS = {

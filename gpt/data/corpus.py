@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,7 @@ from gpt.config import Config
 from gpt.data.named import named_text
 from gpt.data.prepare import prepare, prepared_passages, prepared_survey
 from gpt.data.report import report_of
-from gpt.data.shares import Source, split_sizes
+from gpt.data.shares import Source, say_several, split_sizes
 from gpt.data.sources import own_texts, shown
 from gpt.data.survey import Survey, survey_text
 from gpt.data.tokenizer import CharTokenizer
@@ -100,7 +99,7 @@ def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
     known = prepared_survey(folder, source.sha256)
     survey = known or survey_text(texts)
     _require_fit(survey, name, data.val_fraction, config.model.block_size)
-    _say_several(source, say)
+    say_several(source, say)
     if not known:
         prepare(source, survey, folder, say)
     tokenizer = CharTokenizer(survey.alphabet)
@@ -109,21 +108,6 @@ def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
     report = report_of(source, survey, ids[train_length:], prepared_passages(folder))
     report = (f"{name}: {report[0]}", *report[1:])
     return Corpus(name, tokenizer, ids, source.sha256, train_length, report)
-
-
-def _say_several(source: Source, say: Callable[[str], None]) -> None:
-    """Say of several files their order, and which of them hold the same text."""
-    if len(source.texts) == 1:
-        return
-    names = shown([path.name for path in source.texts])
-    say(
-        f"{len(source.texts):,} files, in this order, an empty line between two, the end of each "
-        f"kept for validation: {names}"
-    )
-    first: dict[str, Path] = {}
-    for path, digest in zip(source.texts, source.digests, strict=True):
-        if first.setdefault(digest, path) is not path:
-            say(f"warning: {path} holds the same text as {first[digest]}")
 
 
 def _require_fit(survey: Survey, name: str, val_fraction: float, block_size: int) -> None:

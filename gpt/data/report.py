@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gpt.data.passages import LENGTH, Places, share_seen_before
 from gpt.data.shares import SEPARATOR, Source, split_sizes
 from gpt.data.survey import Survey
+from gpt.data.text import has_bom
 
 RARE = 10  # occurrences in training; a character with fewer has hardly a context to be learned from
 MOST_RARE = 0.2  # of the alphabet: below, rare ones are the usual tail; above, they fill the tables
@@ -46,10 +47,7 @@ def report_of(source: Source, survey: Survey, val_ids: Ids, passages: Places) ->
 
 def _bytes_that_were_left_out(source: Source, survey: Survey) -> Iterator[str]:
     """Marks of byte order, and the CR of CR LF: what the files have and the text has not."""
-    marks = 0
-    for path in source.texts:
-        with path.open("rb") as file:
-            marks += file.read(3) == codecs.BOM_UTF8
+    marks = sum(map(has_bom, source.texts))
     if marks:
         files = "" if len(source.texts) == 1 else f" of {_many(marks, 'file')}"
         yield f"a byte order mark (BOM) at the start{files} is left out"

@@ -11,11 +11,12 @@ identifies the corpus of several files; that of one file is the SHA-256 of its t
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from gpt.data.sources import shown
 from gpt.data.text import changed, read_chunks, text_sha256
 
 SEPARATOR = "\n\n"  # ends a line, and is an empty line: what stands between paragraphs
@@ -66,6 +67,21 @@ class Source:
             place += len(text)
         if read.hexdigest() != self.digests[index]:
             raise changed(self.texts)
+
+
+def say_several(source: Source, say: Callable[[str], None]) -> None:
+    """Say of several files their order, and which of them hold the same text."""
+    if len(source.texts) == 1:
+        return
+    names = shown([path.name for path in source.texts])
+    say(
+        f"{len(source.texts):,} files, in this order, an empty line between two, the end of each "
+        f"kept for validation: {names}"
+    )
+    first: dict[str, Path] = {}
+    for path, digest in zip(source.texts, source.digests, strict=True):
+        if first.setdefault(digest, path) is not path:
+            say(f"warning: {path} holds the same text as {first[digest]}")
 
 
 def split_at(characters: int, val_fraction: float) -> int:

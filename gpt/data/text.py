@@ -3,13 +3,16 @@
 import codecs
 import hashlib
 import shlex
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from gpt.errors import Exit, Mistake, not_utf8
+from gpt.errors import Exit, Mistake, not_utf8, reading
+from gpt.files import open_plain
 
+READABLE = "give a text that you may read"
 CHUNK = 1 << 18  # bytes read at once; a piece and what is made of it stay in the processor's cache
 
 
@@ -55,6 +58,11 @@ NULS_OF_UTF16 = 0.3  # of every second byte; a text that is mostly Latin has nea
 NULS_OF_A_TEXT = 64  # in the head, at most: a stray NUL is odd, but no reason to refuse a text
 
 
+def has_bom(path: Path) -> bool:
+    """Whether `path` begins with UTF-8's byte order mark."""
+    return _head(path).startswith(codecs.BOM_UTF8)
+
+
 def is_binary(path: Path) -> bool:
     """Whether `path` begins with more NUL bytes than a text, or with some and is not UTF-8."""
     head = _head(path)
@@ -83,7 +91,7 @@ def require_utf8_head(path: Path) -> None:
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with reading(path, Exit.CORPUS, READABLE), open_plain(path) as file:
         return file.read(HEAD)
 
 
@@ -102,6 +110,15 @@ def _wide_encoding(head: bytes) -> str | None:
     return None
 
 
+def mode_of_copy(paths: Iterable[Path]) -> int:
+    """The rights of a copy of these texts: its owner's alone, unless all may read each text.
+
+    Those of a group are not copied: the copy may belong to another one.
+    """
+    public = all(path.stat().st_mode & stat.S_IROTH for path in paths)
+    return 0o644 if public else 0o600
+
+
 def changed(paths: Iterable[Path]) -> Mistake:
     """The mistake of a text that changed between two readings."""
     what = f"{', '.join(map(str, paths))}: changed while it was read"
@@ -110,11 +127,11 @@ def changed(paths: Iterable[Path]) -> Mistake:
 
 def _pieces(path: Path) -> Iterator[bytes]:
     """The bytes of `path` piece by piece, without a BOM, every line end as "\\n"."""
-    size = path.stat().st_size
     bar = tqdm(
-        total=size, desc="reading", unit="B", unit_scale=True, leave=False, delay=1, disable=None
+        total=0, desc="reading", unit="B", unit_scale=True, leave=False, delay=1, disable=None
     )
-    with path.open("rb") as file, bar:
+    with bar, reading(path, Exit.CORPUS, READABLE), open_plain(path) as file:
+        bar.total = path.stat().st_size
         file.seek(3 if file.read(3) == codecs.BOM_UTF8 else 0)
         after_cr = False
         while data := file.read(CHUNK):
@@ -127,7 +144,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 def _not_utf8(path: Path) -> Mistake:
     """The mistake of `path`, which could not be decoded: a second pass finds the offset."""
     decoder, end = codecs.getincrementaldecoder("utf-8")(), 0
-    with path.open("rb") as file:
+    with reading(path, Exit.CORPUS, READABLE), open_plain(path) as file:
         try:
             while data := file.read(CHUNK):
                 end += len(data)

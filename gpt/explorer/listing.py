@@ -23,7 +23,7 @@ def runs_in(logdir: Path) -> dict[str, list[Path]]:
     except (OSError, RuntimeError):  # a loop of links
         return {}
     return {
-        str(folder.relative_to(inside)): checkpoints
+        folder.relative_to(inside).as_posix(): checkpoints
         for folder in sorted(folders_in(inside))
         if (checkpoints := plain_checkpoints_of(folder))
     }

@@ -11,8 +11,14 @@ from typing import Any
 from tensorboard.backend import http_util  # type: ignore[import-untyped]
 from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
 from werkzeug import Request, Response
-from werkzeug.exceptions import BadRequest, Gone, HTTPException, MethodNotAllowed, NotFound
-from werkzeug.exceptions import UnprocessableEntity as Unreadable
+from werkzeug.exceptions import (
+    BadRequest,
+    Gone,
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    UnprocessableEntity,
+)
 
 from gpt.command.process import as_mistake
 from gpt.errors import Mistake
@@ -75,7 +81,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
         except (Mistake, OSError) as problem:
             if not path.exists():
                 raise gone(name, checkpoint) from None
-            raise Unreadable(as_mistake(problem).lines()) from None
+            raise UnprocessableEntity(as_mistake(problem).lines()) from None
         digest = export.digest(export.script()).removeprefix("sha256-")
         return http_util.Respond(request, page, "text/html", csp_scripts_sha256s=[digest])
 

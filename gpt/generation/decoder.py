@@ -54,7 +54,8 @@ class Decoder:
         """
         self.length = tokens.shape[1] - 1
         self.tokens[:, : self.length] = tokens[:, :-1]
-        self._fill_cache(tokens[:, :-1])
+        if self.length:  # a GPU's fused attention refuses a text without characters
+            self._fill_cache(tokens[:, :-1])
         return self.decode(np.broadcast_to(tokens[:, -1], len(self.tokens)))
 
     @np.errstate(all="ignore")  # as torch does

@@ -1,12 +1,12 @@
 """The text that `sample.py` prints: prompt in, samples out, the first one as it is written."""
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, TextIO
 
+from gpt.command.process import ending_with_reader
 from gpt.data.tokenizer import CharTokenizer, UnknownCharacter
 from gpt.errors import Exit, Mistake
 from gpt.generation.generate import Ids
@@ -182,7 +182,7 @@ def _print(pieces: Iterable[str], out: TextIO) -> None:
     """Write the pieces and a line end; flush while they come."""
     terminal = out.isatty()
     flushed = time.monotonic()
-    try:
+    with ending_with_reader(out):
         for piece in pieces:
             out.write(_visible(piece) if terminal else piece)
             if time.monotonic() - flushed > FLUSH_SECONDS:
@@ -190,9 +190,6 @@ def _print(pieces: Iterable[str], out: TextIO) -> None:
                 flushed = time.monotonic()
         out.write("\n")
         out.flush()
-    except BrokenPipeError:  # the reader, such as `head -1`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-        raise SystemExit(Exit.DONE) from None
 
 
 def _ruler(title: str) -> str:

@@ -7,6 +7,7 @@ runs/<name>/checkpoints/step-000500/
     config.json            the resolved config
     vocabulary.json        the alphabet
     manifest.json          size and SHA-256 of each of them and of itself, written last
+step-000500-stopped/       the same, if a stop came before the evaluation after step 500 was made
 """
 
 import json
@@ -32,6 +33,7 @@ from gpt.storage.manifest import (
     FOREIGN,
     checkpoint_name,
     damaged,
+    is_checkpoint_name,
     to_json,
     verified_files,
     with_manifest,
@@ -53,6 +55,8 @@ class Progress:
     waiting: Count = 0  # evaluations since the best one
     loss_sum: float = 0.0  # of the steps since the last logged one
     loss_count: Count = 0
+    grad_norm: float = 0.0  # of the last step, before clipping
+    owes_evaluation: bool = False  # a stop came first: it is made when the run goes on
     elapsed_seconds: float = 0.0
     # what the run's bytes depend on
     identity: dict[str, str | int | bool] = field(default_factory=dict)
@@ -82,6 +86,8 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
         Mistake: with exit code 5 if it cannot be written; the earlier checkpoints are whole then.
     """
     progress = checkpoint.progress
+    with files.storage_errors(run):
+        files.make_directory(run / "checkpoints")
     contents = {
         "model.safetensors": save(_plain(checkpoint.weights)),
         "optimizer.safetensors": save(_plain(checkpoint.optimizer_state)),
@@ -89,7 +95,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
         "config.json": to_json(checkpoint.config.model_dump()),
         "vocabulary.json": to_json(checkpoint.tokenizer.alphabet),
     }
-    path = run / "checkpoints" / checkpoint_name(progress.step)
+    path = run / "checkpoints" / checkpoint_name(progress.step, progress.owes_evaluation)
     files.publish_directory(path, with_manifest(contents, progress.step, progress.val_loss))
     tidy(run, checkpoint.config.log.keep)
     return path
@@ -123,6 +129,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
     if checkpoint.progress.step != json.loads(content["manifest.json"])["step"]:
         raise damaged(path, f"training.json is that of step {checkpoint.progress.step}")
+    name = checkpoint_name(checkpoint.progress.step, checkpoint.progress.owes_evaluation)
+    if is_checkpoint_name(path.name) and path.name != name:
+        raise damaged(path, f"it was renamed: it is {name}")
     _check_sizes(path, checkpoint)
     _check_tensors(path, checkpoint)
     return checkpoint

@@ -6,7 +6,13 @@ from pathlib import Path
 from gpt.errors import Exit, Mistake
 from gpt.storage.checkpoint import Checkpoint, load_checkpoint
 from gpt.storage.manifest import is_checkpoint_name, step_of
-from gpt.storage.run_directory import checkpoints_by_loss, checkpoints_of, known_runs, newest_run
+from gpt.storage.run_directory import (
+    checkpoints_by_loss,
+    checkpoints_of,
+    known_runs,
+    newest_run,
+    require_listable,
+)
 
 
 def find_checkpoint(name: str | None, say: Callable[[str], None]) -> Checkpoint:
@@ -42,19 +48,21 @@ def load_last(run: Path, say: Callable[[str], None]) -> Checkpoint:
     """The newest whole checkpoint of a run; `say` is told which steps a damaged one costs.
 
     Raises:
-        Mistake: with exit code 4 if none is whole.
+        Mistake: with exit code 4 if none is whole; 5 if one is in the way that cannot be read.
     """
     checkpoint, damage = _first_whole(lambda: checkpoints_of(run)[::-1])
     newest, mistake = next(iter(damage.items()), (run, None))
     if checkpoint and mistake:
         step = checkpoint.progress.step
         lost = f"steps {step + 1} to {step_of(newest)} are lost"
+        lost = lost if step_of(newest) > step else "whose evaluation is made again"
         say(f"warning: {mistake.what}; going on from step {step}, {lost}")
     if checkpoint:
         return checkpoint
     if mistake:
         fix = "no checkpoint of this run is whole: train anew, in another directory"
         raise Mistake(Exit.CHECKPOINT, mistake.what, fix)
+    require_listable(run)
     raise Mistake(Exit.CHECKPOINT, f"no checkpoint in {run}", f"train first: {known_runs()}")
 
 
@@ -70,6 +78,8 @@ def _first_whole(
         try:
             return load_checkpoint(found[0]), damage
         except Mistake as mistake:
+            if mistake.exit_code != Exit.CHECKPOINT:  # it may be whole: nothing is lost yet
+                raise
             if found[0].exists() or found[0].is_symlink():
                 damage[found[0]] = mistake
     return None, damage

@@ -11,24 +11,33 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gpt.errors import Exit, Mistake
+from gpt.errors import Exit, Mistake, cannot
+from gpt.files import open_plain
 
 FORMAT = 1
+STOPPED = "-stopped"  # ends the name of a checkpoint that a stop left before its evaluation
 MOST_BYTES = 2**20  # of a manifest
+# why a whole file may be unreadable: rights, too many open files, no memory
+NOT_ITS_FAULT = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-def checkpoint_name(step: int) -> str:
-    """The folder of the checkpoint after `step` steps."""
-    return f"step-{step:06d}"
+def checkpoint_name(step: int, stopped: bool = False) -> str:
+    """The folder of the checkpoint after `step` steps; `stopped`: before their evaluation."""
+    return f"step-{step:06d}{STOPPED if stopped else ''}"
 
 
 def is_checkpoint_name(name: str) -> bool:
-    return re.fullmatch(r"step-[0-9]{6,13}", name) is not None
+    return re.fullmatch(rf"step-[0-9]{{6,13}}({STOPPED})?", name) is not None
 
 
 def step_of(path: Path) -> int:
     """The step of the checkpoint at `path`, by its name."""
-    return int(path.name.removeprefix("step-"))
+    return int(path.name.split("-")[1])
+
+
+def age_of(path: Path) -> tuple[int, bool]:
+    """Sorts checkpoints, the oldest first: the one before an evaluation, then the one after it."""
+    return step_of(path), not path.name.endswith(STOPPED)
 
 
 def with_manifest(files: dict[str, bytes], step: int, val_loss: float | None) -> dict[str, bytes]:
@@ -46,7 +55,8 @@ def verified_files(path: Path) -> dict[str, bytes]:
     """The bytes of each file of the checkpoint at `path`, manifest.json among them.
 
     Raises:
-        Mistake: with exit code 4, naming the file that is missing, damaged or foreign.
+        Mistake: with exit code 4, naming the file that is missing, damaged or foreign; with 5 if
+            it may be whole, but the system does not let it be read.
     """
     try:
         manifest = _read(path / "manifest.json", MOST_BYTES)
@@ -57,7 +67,8 @@ def verified_files(path: Path) -> dict[str, bytes]:
             raise Mistake(Exit.CHECKPOINT, what, fix)
         if manifest != _sealed({key: value for key, value in body.items() if key != "seal"}):
             raise ValueError("the seal does not match")
-        if re.fullmatch(r"step-\d+", path.name) and path.name != checkpoint_name(body["step"]):
+        right = {checkpoint_name(body["step"], stopped) for stopped in (False, True)}
+        if re.fullmatch(rf"step-\d+({STOPPED})?", path.name) and path.name not in right:
             raise damaged(path, f"manifest.json is that of step {body['step']}")
         files = {
             name: _read(path / _plain_name(name), known["bytes"])
@@ -70,6 +81,9 @@ def verified_files(path: Path) -> dict[str, bytes]:
             raise Mistake(Exit.CHECKPOINT, f"{path} was deleted while it was read", fix) from None
         raise damaged(path, f"{Path(problem.filename).name} is missing") from None
     except OSError as problem:
+        if problem.errno in NOT_ITS_FAULT:
+            fix = "see to it that you may read it; it may be whole"
+            raise cannot("read", path, problem, Exit.STORAGE, fix) from None
         name = Path(problem.filename or path).name
         raise damaged(path, f"{name} is unreadable: {problem.strerror}") from None
     except FOREIGN:
@@ -125,9 +139,9 @@ def _fingerprint(data: bytes) -> dict[str, Any]:
 
 def _read(path: Path, most: int) -> bytes:
     """The bytes of a plain file of at most `most` bytes; of a larger one, one byte too many."""
-    if path.exists() and (path.is_symlink() or not path.is_file()):
+    if path.is_symlink():
         raise OSError(errno.EINVAL, "not a plain file", str(path))
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return file.read(min(most, path.stat().st_size) + 1)
 
 

@@ -9,13 +9,19 @@ import math
 import os
 import shlex
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from gpt import files, paths
 from gpt.config import Config
-from gpt.errors import Exit, Mistake
-from gpt.storage.manifest import corpus_sha256_of, is_checkpoint_name, step_of, val_loss_of
+from gpt.errors import Exit, Mistake, cannot
+from gpt.storage.manifest import (
+    age_of,
+    corpus_sha256_of,
+    is_checkpoint_name,
+    step_of,
+    val_loss_of,
+)
 
 
 def create_run(config: Config, name: str) -> Path:
@@ -24,8 +30,8 @@ def create_run(config: Config, name: str) -> Path:
     Raises:
         Mistake: with exit code 7 if something lies there already; 5 if it cannot be made.
     """
-    path = Path(config.run.dir or paths.RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{name}")
-    path = path.expanduser().absolute()
+    default = paths.RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{name}"
+    path = Path(paths.expanded(config.run.dir) if config.run.dir else default).absolute()
     first = path.name
     with files.storage_errors(path):
         files.make_directory(path.parent)
@@ -46,7 +52,7 @@ def _require_unused(path: Path, given: str) -> None:
     if not path.is_dir():
         what = f"{given} is there, but it is no directory"
         raise Mistake(Exit.STORAGE, what, "give another --run.dir")
-    left = {".lock", "checkpoints"}
+    left = {".lock", ".lock.holder", "checkpoints"}
     if {item.name for item in path.iterdir()} - left or checkpoints_of(path):
         what = f"{given} is not empty: a new run does not write over it"
         fix = f"go on with --resume {shown(path)}, or give another --run.dir"
@@ -59,7 +65,7 @@ def locked(run: Path) -> AbstractContextManager[None]:
     Raises:
         Mistake: with exit code 7 if another process holds it.
     """
-    return files.lock(run / ".lock", wait=False)
+    return files.lock(run / ".lock")
 
 
 def require_no_links(run: Path) -> None:
@@ -82,10 +88,25 @@ def require_no_links(run: Path) -> None:
                 )
 
 
+def require_listable(run: Path) -> None:
+    """Refuse a run whose checkpoints may not be listed, which looks as if it had none.
+
+    Raises:
+        Mistake: with exit code 5.
+    """
+    try:
+        next((run / "checkpoints").iterdir(), None)
+    except PermissionError as problem:
+        fix = "see to it that you may read it"
+        raise cannot("read", run, problem, Exit.STORAGE, fix) from None
+    except OSError:
+        return  # it is not there
+
+
 def checkpoints_of(run: Path) -> list[Path]:
     """All checkpoints of a run, the oldest first; they may be damaged."""
     found = (run / "checkpoints").glob("step-*")
-    return sorted((path for path in found if is_checkpoint_name(path.name)), key=step_of)
+    return sorted((path for path in found if is_checkpoint_name(path.name)), key=age_of)
 
 
 def checkpoints_by_loss(run: Path) -> list[Path]:
@@ -109,21 +130,33 @@ def best_of(checkpoints: list[Path]) -> Path:
 
 
 def tidy(run: Path, keep: int) -> None:
-    """Delete all but the best and the `keep` newest (0: delete none), then name best and last."""
-    checkpoints = checkpoints_of(run)
+    """Delete all but the best and the `keep` newest (0: delete none), then name best and last.
+
+    A checkpoint that a stop left before an evaluation goes as soon as the one after it is there.
+    """
+    found = checkpoints_of(run)
+    if not found:  # someone has just moved or removed them
+        return
+    passed = [path for path, after in itertools.pairwise(found) if step_of(path) == step_of(after)]
+    checkpoints = [path for path in found if path not in passed]
     best = best_of(checkpoints)
     old = [path for path in checkpoints[:-keep] if path != best] if keep else []
+    left = (run / "checkpoints").glob(".step-*")  # by crashes
     with files.storage_errors(run / "checkpoints"):
-        for path in [*old, *(run / "checkpoints").glob(".step-*")]:  # and what crashes left
+        for path in [*passed, *old, *left]:
             files.remove(path)
     files.replace_file(run / "best", best.name.encode() + b"\n")
     files.replace_file(run / "last", checkpoints[-1].name.encode() + b"\n")
 
 
-def set_aside(run: Path, step: int) -> None:
-    """Rename the damaged checkpoints after `step`: the run continues there and saves them anew."""
+def set_aside(run: Path, start: str) -> None:
+    """Rename the damaged checkpoints newer than `start`: the run goes on there and saves them anew.
+
+    Args:
+        start: the name of a checkpoint.
+    """
     for path in checkpoints_of(run):
-        if step_of(path) > step:
+        if age_of(path) > age_of(Path(start)):
             aside = path.with_name(f"damaged-{path.name}")
             with files.storage_errors(path):
                 files.remove(aside)
@@ -159,6 +192,9 @@ def _newest_first() -> list[Path]:
 
 def shown(path: Path) -> str:
     """`path` as one would type it in a shell, from the working directory."""
-    here, place = Path.cwd(), path.resolve()
-    text = str(place.relative_to(here) if place.is_relative_to(here) else path)
+    place = path
+    with suppress(OSError):  # the working directory may have been deleted
+        here = Path.cwd()
+        place = path.resolve().relative_to(here) if path.resolve().is_relative_to(here) else path
+    text = place.as_posix()
     return shlex.quote(f"./{text}" if text.startswith("-") else text)

@@ -2,11 +2,14 @@
 
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from gpt.config import Config
+from gpt.command.config_file import is_changeable, load_config
+from gpt.config import Config, fields
 from gpt.data.corpus import Corpus, load_corpus
 from gpt.data.shares import Source
 from gpt.data.sources import own_texts, shown
@@ -19,15 +22,74 @@ from gpt.storage.checkpoint import Checkpoint
 
 def identity(config: Config, corpus: Corpus) -> dict[str, str | int | bool]:
     """What a run's bytes depend on, beside its config."""
-    return {
+    device = find_device(config.train.device)
+    found: dict[str, str | int | bool] = {
         "corpus": corpus.sha256,
         "torch": torch.__version__,
-        "device": device_name(find_device(config.train.device)),
+        "numpy": np.__version__,  # draws the batches
+        "device": device_name(device),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "bf16": uses_bf16(config),
+        "mode": "compiled" if config.train.compile else "eager",
         "processes": 1,
     }
+    if device.type == "cuda":
+        found["cudnn"] = torch.backends.cudnn.version() or 0
+    return found
+
+
+def config_of(
+    run: Path,
+    checkpoint: Checkpoint,
+    change: Callable[[Config], Config],
+    say: Callable[[str], None],
+) -> Config:
+    """The config of a run that goes on: what its config.yaml shows, so that there are no two faces.
+
+    A session may end after it wrote config.yaml and before it saved. So settings that a resume may
+    change are config.yaml's; all others, and the text unless `change` names it, must be the
+    checkpoint's too.
+
+    Args:
+        change: applies what the user changes now.
+
+    Raises:
+        Mistake: with exit code 4 if they disagree; 2 if config.yaml is no config.
+    """
+    path, saved = run / "config.yaml", checkpoint.config
+    if not path.exists():  # killed before its first session wrote it
+        say(f"there is no {path}; the settings are those of the checkpoint")
+        return change(saved)
+    try:
+        shown = load_config(path)
+    except Mistake as mistake:
+        fix = "restore it, or remove it to go on with the checkpoint's settings"
+        raise Mistake(mistake.exit_code, mistake.what, fix) from None
+    named = change(saved).data.text == change(shown).data.text  # now, or they do not differ
+    for key in _differing(saved, shown):
+        before, now = _value(saved, key), _value(shown, key)
+        if key == "data.text" and named:
+            continue
+        if key == "data.text" or not is_changeable(key):
+            what = f"{path} says {key} {now!r}, but the checkpoint {before!r}"
+            way = "give --data.text PATH" if key == "data.text" else "restore config.yaml"
+            raise Mistake(
+                Exit.CHECKPOINT, what, f"leave a stranger's run alone; if it is yours, {way}"
+            )
+        say(f"{path} changes {key}: {before!r} -> {now!r}")
+    return change(saved.model_copy(update={"train": shown.train, "log": shown.log}))
+
+
+def _differing(one: Config, other: Config) -> list[str]:
+    """The keys in which two configs of a run differ; where it lies is what the command says."""
+    keys = [key for key in fields() if key != "run.dir"]
+    return [key for key in keys if _value(one, key) != _value(other, key)]
+
+
+def _value(config: Config, key: str) -> object:
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name)
 
 
 def corpus_of(checkpoint: Checkpoint, config: Config, say: Callable[[str], None]) -> Corpus:
@@ -42,6 +104,10 @@ def corpus_of(checkpoint: Checkpoint, config: Config, say: Callable[[str], None]
         texts = own_texts(text, fix="give --data.text PATH (the same text, moved)")
         known = checkpoint.progress.identity.get("corpus")
         is_moved = text != checkpoint.config.data.text
+        if not is_moved:  # nobody named it today
+            say(f"the run's text: {shown([text] if isinstance(text, str) else text)}")
+        texts = own_texts(text, fix="give --data.text PATH (the same text, moved)")
+        known = checkpoint.progress.identity.get("corpus")
         found = Source(texts, config.data.val_fraction).sha256 if is_moved or texts[1:] else known
         names = shown([str(path) for path in texts])
         if found != known == text_sha256(texts):
@@ -64,19 +130,47 @@ def compare(start: Checkpoint, config: Config, corpus: Corpus, exact: bool) -> s
     """What differs from the session before, as a line to say, or None.
 
     Raises:
-        Mistake: with exit code 4 if `exact` and anything differs.
+        Mistake: with exit code 4 if `exact` and anything differs, or if exactness is not promised.
     """
     before: dict[str, Any] = dict(start.progress.identity)
     now: dict[str, Any] = dict(identity(config, corpus))
     if exact:  # the user's own changes need no warning, but they make another run of it
-        before |= {f"train.{key}": x for key, x in start.config.train.model_dump().items()}
-        now |= {f"train.{key}": x for key, x in config.train.model_dump().items()}
-    changed = [key for key in now if before.get(key) != now[key]]
-    differences = "; ".join(_difference(key, before.get(key), now[key]) for key in changed)
+        before |= _settings(start.config)
+        now |= _settings(config)
+    before = {key: before.get(key, "unknown") for key in now}  # to an older version of the project
+    changed = [key for key in now if before[key] != now[key]]
+    differences = "; ".join(_difference(key, before[key], now[key]) for key in changed)
     if differences and exact:
         what = f"an exact resume is not possible: {differences}"
         raise Mistake(Exit.CHECKPOINT, what, "restore them, or leave out --exact")
+    if exact:
+        _require_promised(config)
     return f"warning: not bit for bit the undisturbed run: {differences}" if differences else None
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """The settings that may change on the way and that weights, progress or metric log depend on.
+
+    The rest of `log` decides which checkpoints are kept and what TensorBoard shows.
+    """
+    train = config.train.model_dump()
+    log = config.log.model_dump(include={"log_every", "eval_every"})
+    return {f"train.{key}": x for key, x in train.items()} | {
+        f"log.{key}": x for key, x in log.items()
+    }
+
+
+def _require_promised(config: Config) -> None:
+    """Refuse where nobody has shown that a resumed run gives the same bytes.
+
+    A GPU may add in any order. torch's deterministic mode is left off: the project has not been
+    run in it, and operations without a deterministic form raise there.
+    """
+    device = find_device(config.train.device).type
+    if device != "cpu" or config.train.compile:
+        where = f"on {device}" if device != "cpu" else "with train.compile"
+        what = f"an exact resume is not promised {where}, only on a CPU without train.compile"
+        raise Mistake(Exit.CHECKPOINT, what, "leave out --exact")
 
 
 def _difference(key: str, before: object, now: object) -> str:

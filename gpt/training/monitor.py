@@ -5,6 +5,7 @@ Nothing here changes the run: the weights are the same without it.
 
 import json
 import sys
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,14 +33,17 @@ class Monitor:
         config: the resolved config.
         tokenizer: of the corpus, for the samples.
         step: steps done before this session; what an earlier session logged after it is dropped.
+        owed: whether what is logged of `step` is still to come, too.
     """
 
-    def __init__(self, run: Path, config: Config, tokenizer: CharTokenizer, step: int):
+    def __init__(
+        self, run: Path, config: Config, tokenizer: CharTokenizer, step: int, owed: bool = False
+    ):
         self.run, self.config, self.tokenizer = run, config, tokenizer
-        metrics = run / "metrics.jsonl"
-        files.replace_file(metrics, _rows_until(metrics, step))
+        metrics, logged = run / "metrics.jsonl", step - owed
+        files.replace_file(metrics, _rows_until(metrics, logged))
         self.metrics = files.Journal(metrics)
-        self.board = self._open_board(step) if config.log.tensorboard else None
+        self.board = self._open_board(logged) if config.log.tensorboard else None
         self.bar = tqdm(
             total=config.train.max_steps,
             initial=step,
@@ -85,7 +89,7 @@ class Monitor:
                 f"step {row['step']:>6}  val loss {row['val_loss']:.4f} nats "
                 f"= {row['val_bits_per_char']:.4f} bits per character"
             )
-        self.metrics.write(json.dumps(row).encode())
+        self.metrics.write(json.dumps(row).encode() + b"\n")
         if self.board:
             self.board.log(row)
         shown = {"loss": row.get("train_loss"), "val": self.val_loss}
@@ -93,15 +97,23 @@ class Monitor:
         parts.append(f"{row.get('chars_per_second') or 0:,.0f} chars/s")
         self.bar.set_postfix_str("  ".join(parts), refresh=False)
 
-    def look_inside(self, model: GPT, val_ids: npt.NDArray[np.unsignedinteger], step: int) -> None:
+    def look_inside(
+        self,
+        model: GPT,
+        val_ids: npt.NDArray[np.unsignedinteger],
+        step: int,
+        between: Callable[[], None],
+    ) -> None:
         """Log a sample, and what the heads do on the probe text; `step` steps are done.
 
         Args:
             val_ids: (N,) the validation split, on which muting is measured.
+            between: called between pieces of about a second at most; what it raises ends this.
         """
         if self.board:
             with evaluating(model):
-                self.board.look_inside(model, self._sample(model), val_ids, step)
+                sample = self._sample(model, between)
+                self.board.look_inside(model, sample, val_ids, step, between)
 
     def finish(self, model: GPT, step: int) -> None:
         """Log the embeddings of the trained model."""
@@ -114,12 +126,14 @@ class Monitor:
         if self.board:
             self.board.flush()
 
-    def _sample(self, model: GPT) -> str:
+    def _sample(self, model: GPT, between: Callable[[], None]) -> str:
         prompt = self.tokenizer.known(self.config.log.sample_prompt) or self.tokenizer.alphabet[0]
         steps = generate(model, self.tokenizer.encode(prompt), seed=self.config.train.seed)
-        return self.tokenizer.decode(
-            [int(ids[0]) for ids in islice(steps, self.config.log.sample_chars)]
-        )
+        written = []
+        for ids in islice(steps, self.config.log.sample_chars):
+            between()
+            written.append(int(ids[0]))
+        return self.tokenizer.decode(written)
 
     def _open_board(self, step: int) -> "Board":
         # here, since TensorBoard and matplotlib take a second to import

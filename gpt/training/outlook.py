@@ -36,4 +36,6 @@ def _remedy(config: Config) -> str:
 
 
 def _number(times: float) -> str:
+    if times < 0.05:
+        return "less than 0.1"
     return f"{times:.1f}" if times < 10 else f"{times:,.0f}"

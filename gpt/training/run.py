@@ -16,11 +16,13 @@ from gpt.evaluate import bits
 from gpt.memory import require_memory, step_memory
 from gpt.storage.checkpoint import Checkpoint, Progress, save_checkpoint
 from gpt.storage.find import load_last
+from gpt.storage.manifest import checkpoint_name
 from gpt.storage.run_directory import (
     checkpoints_of,
     create_run,
     known_runs,
     locked,
+    require_listable,
     require_no_links,
     set_aside,
     shown,
@@ -30,6 +32,7 @@ from gpt.threads import sharing_cores
 from gpt.training.fine_tune import fine_tuned, fresh, with_model_of
 from gpt.training.identity import (
     compare,
+    config_of,
     corpus_of,
     forget_best_of_other_text,
     identity,
@@ -80,15 +83,17 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
     """Continue a run from its newest whole checkpoint and return the exit code.
 
     Args:
-        change: gives the config of this session, made of the checkpoint's.
+        change: gives the config of this session, made of the run's (see `config_of`).
         exact: refuse to continue where the bytes would differ from an undisturbed run's.
 
     Raises:
-        Mistake: with exit code 4 if there is no whole checkpoint, the run holds a link, or `exact`
-            cannot be kept; 3 if the text is not there, is named anew and another one, or changed
-            its alphabet; 7 if another process holds the run; else as `train_new`.
+        Mistake: with exit code 4 if there is no whole checkpoint, config.yaml shows another config,
+            the run holds a link, or `exact` cannot be kept; 3 if the text is not there, is named
+            anew and another one, or changed its alphabet; 5 if a checkpoint may not be read; 7 if
+            another process holds the run; else as `train_new`.
     """
     if not checkpoints_of(run):
+        require_listable(run)
         begun = (run / ".lock").exists()
         fix = "it was stopped before its first: start it again as at first"
         what = f"no run with a checkpoint in {run}"
@@ -96,7 +101,7 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
     require_no_links(run)
     with locked(run):
         start = load_last(run, say)
-        config = _with_settled_texts(change(start.config))
+        config = _with_settled_texts(config_of(run, start, change, say))
         corpus = _make_ready(config, start)
         remarks = [
             compare(start, config, corpus, exact),
@@ -106,7 +111,7 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
         for line in filter(None, remarks):
             say(line)
         start.progress.identity = identity(config, corpus)
-        set_aside(run, start.progress.step)
+        set_aside(run, checkpoint_name(start.progress.step, start.progress.owes_evaluation))
         tidy(run, config.log.keep)  # the kill may have come before it
         return _session(config, corpus, run, start)
 
@@ -145,12 +150,14 @@ def _report(config: Config, corpus: Corpus, start: Checkpoint) -> None:
     """Say what is trained on what, and what is to be expected of it."""
     parameters = sum(tensor.numel() for tensor in start.weights.values())
     _, memory = step_memory(config, len(corpus.tokenizer))
+    count = torch.get_num_threads()
+    threads = "1 thread" if count == 1 else f"{count} threads"
     for line in corpus.report:
         say(line)
     say(
         f"model: {parameters:,} parameters; {find_device(config.train.device)} "
-        f"({torch.get_num_threads()} threads), {'bf16' if uses_bf16(config) else 'fp32'}; "
-        f"about {memory / 2**30:.1g} GiB of memory for a step"
+        f"({threads}), {'bf16' if uses_bf16(config) else 'fp32'}; "
+        f"about {max(memory / 2**30, 0.01):.2f} GiB of memory for a step"
     )
     say(outlook(config, corpus.train_length, parameters))
 
@@ -159,11 +166,11 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
     """Train from `start` to the end or a signal, and say how to go on."""
     _report(config, corpus, start)
     files.replace_file(run / "config.yaml", to_yaml(config).encode())
-    step = start.progress.step
+    step, owed = start.progress.step, start.progress.owes_evaluation
     with (
         sharing_cores(),
         files.storage_errors(run),
-        Monitor(run, config, corpus.tokenizer, step) as monitor,
+        Monitor(run, config, corpus.tokenizer, step, owed) as monitor,
     ):
         trainer = Trainer(config, corpus, run, start, monitor)
         progress = trainer.train()
@@ -171,7 +178,7 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
     if trainer.stop_signal:
         say(f"stopped after step {progress.step}; go on with: python train.py --resume {place}")
         return 128 + trainer.stop_signal
-    if progress.step == step > 0:
+    if progress.step == step > 0 and not owed:
         say(f"finished at step {step}; {_way_on(config, progress)} to go on")
         return Exit.DONE
     best = progress.best_val_loss

@@ -1,6 +1,7 @@
 """What TensorBoard shows of a run: losses, samples, and each head's attention during training."""
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
-from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from gpt import files
@@ -21,6 +21,7 @@ from gpt.command.config_file import to_yaml
 from gpt.config import Config
 from gpt.data.tokenizer import CharTokenizer
 from gpt.model import GPT
+from gpt.training.event_file import SessionWriter
 from gpt.training.projector import embedding_table, position_embedding_table
 
 SCALARS = {  # key of metrics.jsonl -> tag
@@ -52,18 +53,18 @@ class Board:
 
     def __post_init__(self) -> None:
         # purge what a killed session logged of later steps; step 0 is logged anew
-        self.writer = SummaryWriter(str(self.run), purge_step=self.step + 1 if self.step else 0)
+        self.writer = SessionWriter(self.run, purge_step=self.step + 1 if self.step else 0)
         if not self.step:
             for summary in hparams(_flat(self.config), {"loss/val": 0}):
-                self.writer._get_file_writer().add_summary(summary)
+                self.writer.events.add_summary(summary)
             self.writer.add_custom_scalars(_layout(self.config))
             self.writer.add_text("config", fenced(to_yaml(self.config)), 0)
 
     def flush(self) -> None:
-        self.writer.flush()
+        self.writer.events.flush()
 
     def close(self) -> None:
-        self.writer.close()
+        self.writer.events.close()
 
     def log(self, row: dict[str, Any]) -> None:
         """The scalars of one line of metrics.jsonl."""
@@ -72,26 +73,35 @@ class Board:
                 self.writer.add_scalar(tag, row[key], row["step"])
 
     def look_inside(
-        self, model: GPT, sample: str, val_ids: npt.NDArray[np.unsignedinteger], step: int
+        self,
+        model: GPT,
+        sample: str,
+        val_ids: npt.NDArray[np.unsignedinteger],
+        step: int,
+        between: Callable[[], None],
     ) -> None:
         """Log a sample, and for the probe text each head's attention, measures and cost of muting.
 
         Args:
             sample: text that the model generated; empty: none is logged.
             val_ids: (N,) the validation split, on which muting is measured.
+            between: called between pieces; what it raises ends this.
         """
         if sample:
             self.writer.add_text("sample", fenced(sample), step)
         text = self.tokenizer.known(self.config.log.probe)
         if self.config.model.n_layer and text:
+            between()
             roles = head_roles(model, self.tokenizer.encode(text))
+            between()
             for tag, value in head_scalars(model, roles, val_ids).items():
                 self.writer.add_scalar(tag, value, step)
             shown = text[: self.config.model.block_size]
             seen = trace(model, self.tokenizer.encode(shown))
-            self._draw(seen, shown, roles, step)
+            for layer, heads in enumerate(roles):
+                between()
+                self._draw(seen, shown, layer, heads, step)
             self._histograms(seen, step)
-        self.writer.flush()
 
     def embeddings(self, model: GPT, step: int) -> None:
         """Log the token and position embeddings, for the projector."""
@@ -105,10 +115,10 @@ class Board:
             header = ["label", "category"]
             self.writer.add_embedding(table.vectors, labels, None, step, tag, header)
 
-    def _draw(self, seen: Trace, text: str, roles: list[list[Roles]], step: int) -> None:
-        for layer, (traced, heads) in enumerate(zip(seen.layers, roles, strict=True)):
-            figure = layer_figure(traced.weights, text, layer, [role_in_words(r) for r in heads])
-            self._add_picture(f"attention/layer {layer + 1}", figure_image(figure), step)
+    def _draw(self, seen: Trace, text: str, layer: int, heads: list[Roles], step: int) -> None:
+        words = [role_in_words(roles) for roles in heads]
+        figure = layer_figure(seen.layers[layer].weights, text, layer, words)
+        self._add_picture(f"attention/layer {layer + 1}", figure_image(figure), step)
 
     def _add_picture(self, tag: str, pixels: npt.NDArray[np.uint8], step: int) -> None:
         """Like `writer.add_image`, which takes three times as long: it converts to floats."""
@@ -119,7 +129,7 @@ class Board:
             height=height, width=width, colorspace=colours, encoded_image_string=png.getvalue()
         )
         value = Summary.Value(tag=tag, image=picture)
-        self.writer._get_file_writer().add_summary(Summary(value=[value]), step)
+        self.writer.events.add_summary(Summary(value=[value]), step)
 
     def _histograms(self, seen: Trace, step: int) -> None:
         """Norms of queries, keys and values, of all heads of a layer together."""

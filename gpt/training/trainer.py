@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,18 @@ from torch import Tensor
 from gpt.command.process import catch_signals, process_seconds, write_stderr
 from gpt.config import Config
 from gpt.data.corpus import Corpus
-from gpt.device import find_device, uses_bf16
+from gpt.device import use_device, uses_bf16
 from gpt.errors import Exit, Mistake
 from gpt.evaluate import exact_loss
 from gpt.model import GPT
 from gpt.optim import load_optimizer_state, lr_factor, make_optimizers, optimizer_state, set_lr
-from gpt.storage.checkpoint import Checkpoint, Progress, save_checkpoint
+from gpt.storage.checkpoint import Checkpoint, Progress
+from gpt.storage.moved import saving
 from gpt.training.monitor import Monitor
+
+
+class Stopped(Exception):
+    """A signal came within an evaluation."""
 
 
 class Trainer:
@@ -42,7 +48,7 @@ class Trainer:
         self, config: Config, corpus: Corpus, run: Path, start: Checkpoint, monitor: Monitor
     ):
         self.config, self.corpus, self.run, self.monitor = config, corpus, run, monitor
-        self.device, self.autocast = find_device(config.train.device), uses_bf16(config)
+        self.device, self.autocast = use_device(config.train.device), uses_bf16(config)
         self.model = GPT(config.model, len(corpus.tokenizer))
         self.model.load_state_dict(start.weights)
         self.model.to(self.device)
@@ -53,7 +59,8 @@ class Trainer:
         self.saved_step = self.progress.step
         self.loss_of = self._compiled() if config.train.compile else self._loss
         self.loss_sum = torch.tensor(self.progress.loss_sum, device=self.device)
-        self.grad_norm = torch.zeros(())
+        self.grad_norm = torch.tensor(self.progress.grad_norm)
+        set_lr(self.optimizers, lr_factor(self.progress.step - 1, config.train))  # as logged
         self.chars, self.seconds = 0, 0.0  # trained since the last logged step
         self.stop_signal = 0
 
@@ -62,12 +69,15 @@ class Trainer:
 
         Raises:
             Mistake: with exit code 6 if a loss or gradient is not finite; 5 if nothing can be
-                written. The last checkpoint is whole then.
+                written, or the run's directory was moved. The last checkpoint is whole then.
         """
-        with catch_signals(self._stop):
-            while not (self._ended() or self.stop_signal):
-                self._step()
-                self._after_step()
+        with catch_signals(self._stop), saving(self.run) as self.save_checkpoint:
+            with suppress(Stopped):
+                if self.progress.owes_evaluation:
+                    self._after_step()
+                while not (self._ended() or self.stop_signal):
+                    self._step()
+                    self._after_step()
             if self.saved_step != self.progress.step:
                 self._save()
         self.monitor.finish(self.model, self.progress.step)
@@ -100,11 +110,15 @@ class Trainer:
         self.monitor.advance()
 
     def _after_step(self) -> None:
-        """Evaluate, log and save, each when it is due."""
-        step, log = self.progress.step, self.config.log
+        """Evaluate, log and save, each when it is due.
+
+        Raises:
+            Stopped: if a signal comes before the evaluation is made; nothing is logged then.
+        """
+        step, log, owed = self.progress.step, self.config.log, self.progress.owes_evaluation
         self.progress.val_loss = None
         improved = False
-        evaluates = step % log.eval_every == 0 or step >= self.config.train.max_steps
+        evaluates = owed or step % log.eval_every == 0 or step >= self.config.train.max_steps
         logs = evaluates or step % log.log_every == 0
         if logs:
             self._synchronise()
@@ -112,7 +126,7 @@ class Trainer:
             improved = self._evaluate()
         if logs:
             self._log()
-        if step % log.save_every == 0 or improved or self._ended():
+        if owed or step % log.save_every == 0 or improved or self._ended():
             self._save()
 
     def _ended(self) -> bool:
@@ -187,15 +201,22 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         """Measure the exact validation loss and log the heads; return whether it is a new best."""
-        progress = self.progress
-        progress.val_loss = exact_loss(self.model, self.corpus.val_ids)
-        self._check_finite(torch.tensor(progress.val_loss), f"val loss after step {progress.step}")
-        improved = progress.best_val_loss is None or progress.val_loss < progress.best_val_loss
+        progress, val_ids = self.progress, self.corpus.val_ids
+        progress.owes_evaluation = True
+        loss = exact_loss(self.model, val_ids, between=self._go_on)
+        self._check_finite(torch.tensor(loss), f"val loss after step {progress.step}")
+        self.monitor.look_inside(self.model, val_ids, progress.step, self._go_on)
+        progress.owes_evaluation, progress.val_loss = False, loss
+        improved = progress.best_val_loss is None or loss < progress.best_val_loss
         if improved:
-            progress.best_val_loss, progress.best_step = progress.val_loss, progress.step
+            progress.best_val_loss, progress.best_step = loss, progress.step
         progress.waiting = 0 if improved else progress.waiting + 1
-        self.monitor.look_inside(self.model, self.corpus.val_ids, progress.step)
         return improved
+
+    def _go_on(self) -> None:
+        """Called between the pieces of an evaluation, which may take longer than a stop may."""
+        if self.stop_signal:
+            raise Stopped
 
     def _log(self) -> None:
         progress = self.progress
@@ -219,11 +240,12 @@ class Trainer:
         self.monitor.sync()  # the log on disk must not be behind a checkpoint
         self.progress.elapsed_seconds = self.seconds_before + process_seconds()
         self.progress.loss_sum = float(self.loss_sum)
+        self.progress.grad_norm = float(self.grad_norm)
         weights, state = self.model.state_dict(), optimizer_state(self.model, self.optimizers)
-        for name, tensor in (weights | state).items():
+        for name, tensor in ({"the gradient": self.grad_norm} | weights | state).items():
             self._check_finite(tensor, f"{name} after step {self.progress.step}")
         checkpoint = Checkpoint(self.config, self.corpus.tokenizer, self.progress, weights, state)
-        save_checkpoint(self.run, checkpoint)
+        self.save_checkpoint(checkpoint)
         self.saved_step = self.progress.step
 
     def _stop(self, number: int) -> None:

@@ -9,6 +9,7 @@ and `sample-64` compare in fp32.
 
 import argparse
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from sizes import SMOKE, Sizes
 from texts import made_up
 from timing import Numbers
 
-from gpt.command.cli import Parser, number
+from gpt.command.cli import Parser, number, user_path
 from gpt.command.process import run_command
 from gpt.errors import Exit, Mistake
 from gpt.paths import PROJECT
@@ -34,6 +35,9 @@ from gpt.paths import PROJECT
 def main(argv: list[str]) -> int:
     """Measure the rows, print a table, write JSON and a plot."""
     args = _arguments(argv)
+    if not hasattr(os, "wait4"):
+        what = "this system does not tell what memory a process has used"
+        raise Mistake(Exit.USAGE, what, "run it on Linux or macOS")
     sizes = SMOKE if args.smoke else Sizes()
     text = made_up(20_000) if sizes.corpus is None else _text_of(sizes.corpus)
     rows = [name for name in ROWS if name in args.rows or not args.rows]
@@ -88,7 +92,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 def _peer(text: str) -> tuple[str, Path]:
     name, _, place = text.partition("=")
-    path = Path(place).expanduser().absolute()
+    path = Path(user_path(place)).absolute()
     needed = path / "train.py" if name == "nanogpt" else path
     if name not in PEERS:
         raise argparse.ArgumentTypeError(f"{text}: NAME is {' or '.join(PEERS)}")

@@ -4,11 +4,11 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from ngram import best_order, loss
 from timing import Numbers, seconds_of
 
 from gpt.config import Config, DataConfig
 from gpt.data.corpus import Corpus, load_corpus
+from gpt.judge.ngram import NGrams, best_order, loss
 
 
 def prepare(text: str) -> Numbers:
@@ -30,7 +30,8 @@ def count_ngrams(text: str, most_order: int) -> Numbers:
     corpus = _load(text)
     train, val = (ids.astype(np.int64) for ids in (corpus.train_ids, corpus.val_ids))
     order = best_order(train, len(corpus.tokenizer), most_order)
-    return {"val_loss": loss(train, val, order, len(corpus.tokenizer)), "order": order}
+    ngrams = NGrams(train, order, len(corpus.tokenizer))
+    return {"val_loss": loss(ngrams.probabilities(val)), "order": order}
 
 
 def _load(text: str) -> Corpus:

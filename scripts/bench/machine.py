@@ -16,10 +16,10 @@ from timing import Numbers
 def facts() -> Numbers:
     """The machine and the versions that are compared, by name."""
     listed = Path("/proc/cpuinfo")
-    cpu = re.search(r"model name\s*: (.*)", listed.read_text()) if listed.exists() else None
+    cpu = re.search(r"model name\s*: (.*)", listed.read_text("utf-8")) if listed.exists() else None
     git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     here = Path(__file__).parent  # in the checkout, of which `gpt` is a copy
-    commit = subprocess.run(git, cwd=here, capture_output=True, text=True, check=False)
+    commit = subprocess.run(git, cwd=here, capture_output=True, encoding="utf-8", check=False)
     found = {
         "cpu": cpu[1] if cpu else platform.processor(),
         "cores": os.cpu_count(),

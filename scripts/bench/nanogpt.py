@@ -36,7 +36,8 @@ def train_and_score(bench: Bench) -> Numbers:
     corpus = bench.sizes.corpus
     if corpus and val.is_file() and val.stat().st_size // 2 != ours:
         raise Failure(f"its data is not {corpus}: run its prepare.py")
-    if "tiktoken" in (path / "sample.py").read_text() and not importlib.util.find_spec("tiktoken"):
+    sampling = (path / "sample.py").read_text("utf-8")
+    if "tiktoken" in sampling and not importlib.util.find_spec("tiktoken"):
         raise Failure("its sample.py, which loads what it saved, needs tiktoken: pip install it")
     ended = train(bench, *bench.sizes.nanogpt.split())
     out_dir = str(bench.place / "nanogpt-out")

@@ -66,7 +66,7 @@ def run(command: list[str], cwd: Path, env: dict[str, str], watch: bool = False)
 
 def _anonymous_mb(pid: int) -> float:
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid}/status").read_text("utf-8")
     except OSError:
         return 0.0
     found = re.search(r"RssAnon:\s+(\d+) kB", status)

@@ -175,6 +175,40 @@ def _seconds_to_first_byte(bench: Bench, run: Path) -> float:
     return seconds
 
 
+def busy(bench: Bench) -> None:
+    """seconds of a training and of a sampling, on an idle machine and beside busy processes"""
+    run = bench.place / "sampled"
+    steps = [*bench.sizes.tiny.split(), "--train.max_steps", str(bench.sizes.busy_steps)]
+    where = ["--data.text", str(bench.text_file), "--run.dir", str(run), "--device", "cpu"]
+    bench.python("train.py", *steps, *where)
+    chars = ["--max-new-chars", str(bench.sizes.busy_chars), "--run", str(run), "--device", "cpu"]
+    works = {
+        "training": lambda: bench.train(*steps),
+        "sampling": lambda: bench.python("sample.py", *chars).numbers,
+    }
+    for name, work in works.items():
+        contenders: Contenders = {
+            "idle": work,
+            "beside one": partial(_beside, 1, work),
+            "beside two": partial(_beside, 2, work),
+        }
+        found = bench.measure("busy", name, contenders, {"seconds": "s"})
+        for who, goal in (("beside one", Goal("<=", 1.6)), ("beside two", None)):
+            bench.tell(ratio(found[who], found["idle"], "seconds", goal))
+
+
+def _beside(processes: int, work: Callable[[], Numbers]) -> Numbers:
+    """`work` beside as many processes that keep a core busy."""
+    endless = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(endless) for _ in range(processes)]
+    try:
+        return work()
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def memory(bench: Bench) -> None:
     """peak resident memory of a few training steps, with tiny.yaml and as nanoGPT's CPU line"""
     sizes = bench.sizes
@@ -237,6 +271,7 @@ ROWS: dict[str, Callable[[Bench], None]] = {
     "sample": sample,
     "sample-64": sample_64,
     "startup": startup,
+    "busy": busy,
     "memory": memory,
     "corpus": corpus,
     "ngram": ngram,

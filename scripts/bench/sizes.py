@@ -56,6 +56,8 @@ class Sizes:
     nanogpt_chars_of_64: int = 50  # of each of its 64 texts, which take about 10 seconds
     seconds: float = 3  # the least time to sample for
     few_steps: int = 20  # where memory is measured
+    busy_steps: int = 60  # of tiny.yaml beside busy processes
+    busy_chars: int = 2000
     prepare_mb: float = 300
     train_mb: float = 2000
     most_order: int = 8  # of the n-gram model
@@ -78,6 +80,8 @@ SMOKE = Sizes(
     nanogpt_chars_of_64=8,
     seconds=0,
     few_steps=2,
+    busy_steps=2,
+    busy_chars=8,
     prepare_mb=0.3,
     train_mb=0.6,
     most_order=3,

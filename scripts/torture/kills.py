@@ -53,8 +53,8 @@ def fork(work: Callable[[], int], output: Path) -> int:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        sys.stdout = os.fdopen(1, "w")
-        sys.stderr = os.fdopen(2, "w", buffering=1)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+        sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8")
         code = work()
     except SystemExit as end:
         code = end.code
@@ -85,8 +85,8 @@ def _real(argv: Sequence[str], folder: Path) -> int:
 
 def warm_up(folder: Path) -> None:
     """Train once in this process, so that its children find loaded what torch loads late."""
-    (folder / "text.txt").write_text(TEXT)
-    (folder / "toy.yaml").write_text(CONFIG % (folder / "text.txt"))
+    (folder / "text.txt").write_text(TEXT, "utf-8")
+    (folder / "toy.yaml").write_text(CONFIG % (folder / "text.txt"), "utf-8")
     argv = ["--config", str(folder / "toy.yaml"), "--train.max_steps", "2"]
     with contextlib.redirect_stderr(io.StringIO()):
         runpy.run_path(str(TRAIN))["main"]([*argv, "--run.dir", str(folder / "warm")])
@@ -113,7 +113,8 @@ def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, 
     for _ in range(3):  # the shortest counts, or most kills would come too late
         shutil.rmtree(run, ignore_errors=True)
         began = time.perf_counter()
-        assert wait_for(start([*fresh, str(run)], folder)) == 0, (folder / "output.txt").read_text()
+        code = wait_for(start([*fresh, str(run)], folder))
+        assert code == 0, (folder / "output.txt").read_text("utf-8")
         length = min(length, time.perf_counter() - began)
     undisturbed = outcome(run)
     landed, runs = 0, 0

@@ -16,13 +16,19 @@ def outcome(run: Path) -> dict[str, Any]:
     for path in paths:
         for name in ("model.safetensors", "optimizer.safetensors", "config.json"):
             left[f"{path.name}/{name}"] = sha256(_bytes(path / name)).hexdigest()
-        training = json.loads(_bytes(path / "training.json") or "{}")
-        left[f"{path.name}/training.json"] = _without_clocks(training)
+        left[f"{path.name}/training.json"] = _training(_bytes(path / "training.json"))
     lines = _bytes(run / "metrics.jsonl").splitlines()
     left["metrics.jsonl"] = [_without_clocks(json.loads(line)) for line in lines]
     for name in ("best", "last", "config.yaml"):
         left[name] = _bytes(run / name)
     return left
+
+
+def _training(data: bytes) -> dict[str, Any]:
+    try:
+        return _without_clocks(json.loads(data))
+    except ValueError:  # torn
+        return {"torn": data}
 
 
 def _bytes(path: Path) -> bytes:

@@ -30,7 +30,7 @@ from gpt.errors import Exit
 from gpt.paths import PROJECT
 
 WORKERS = 2  # each trains a run of each kind, and reads those of all
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 CONFIG = """\
 model: {block_size: 16, n_layer: 2, n_head: 2, n_embd: 16, dropout: %s}
 data: {text: %s}
@@ -96,7 +96,7 @@ class Soak:
         """One session, from the start or resumed, most often ended by a signal."""
         begun = any((run / "checkpoints").glob("step-*"))
         argv = ["--resume", str(run), "--exact"] if begun else self.fresh(kind, run)
-        number = chance.choice(SIGNALS) if chance.random() < 0.8 else None
+        number = signal.Signals[chance.choice(SIGNALS)] if chance.random() < 0.8 else None
         ended = self.command(
             "train.py", *argv, after=chance.uniform(0, self.session_seconds), number=number
         )
@@ -117,7 +117,7 @@ class Soak:
         page = self.folder / f"{threading.get_ident()}.html"
         argv = {
             "sample": ["sample.py", "--run", str(path), "--max-new-chars", "40"],
-            "evaluate": ["scripts/evaluate.py", str(path)],
+            "evaluate": ["scripts/evaluate.py", str(path), "--loss"],
             "explore": ["scripts/explore.py", str(path), "--out", str(page)],
         }[job]
         ended = self.command(*argv)

@@ -5,6 +5,7 @@ python scripts/torture --soak 30 --seed 1
 """
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -14,19 +15,22 @@ from kills import torture
 from soak import soak
 
 from gpt.command.cli import Parser, number
-from gpt.errors import Exit
+from gpt.errors import Exit, Mistake
 
 
 def main(argv: list[str]) -> int:
     """Print one line: what was done, seed, differences. The exit code is 0 without any, else 1."""
-    parser = Parser(prog="scripts/torture", description=__doc__.split("\n")[0])
+    parser = Parser(prog="scripts/torture", description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("--kills", type=number(int, 0), default=300, help="SIGKILLs that must land [300]")
     add("--soak", metavar="MINUTES", type=number(float, 0),
         help="instead: train, kill, resume, sample, evaluate, explore at random")  # fmt: skip
-    add("--seed", type=int, default=1, help="of the instants [1]")
+    add("--seed", type=number(int, 0), default=1, help="of the instants [1]")
     add("--real", action="store_true", help="kill `python train.py` instead of forks")
     args = parser.parse_all(argv)
+    if not hasattr(signal, "SIGKILL"):
+        what = "this system has no SIGKILL to torture with"
+        raise Mistake(Exit.USAGE, what, "run it on Linux or macOS")
     memory = Path("/dev/shm")  # a kill works there as well, and no session waits for a disk
     folder = Path(tempfile.mkdtemp(prefix="torture-", dir=memory if memory.is_dir() else None))
     began = time.perf_counter()
