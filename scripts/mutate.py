@@ -73,13 +73,13 @@ def changes(tree: ast.AST) -> Iterator[Change]:
             yield from changes_of_statement(node)
         elif isinstance(node, ast.Call):
             yield from changes_of_call(node)
-        elif isinstance(node, ast.expr):
-            yield from ((node, f"({new})") for new in changes_of_expression(node))
         elif isinstance(node, ast.Slice):
             for bound in filter(None, (node.lower, node.upper)):
                 yield bound, ""
                 if not isinstance(bound, ast.Constant | ast.UnaryOp):
                     yield bound, f"({ast.unparse(bound)}) + 1"
+        elif isinstance(node, ast.expr):
+            yield from ((node, f"({new})") for new in changes_of_expression(node))
 
 
 def code_of(node: ast.AST) -> Iterator[ast.AST]:
@@ -376,7 +376,7 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield from (textwrap.shorten(f"- {name}", 160) for name in survivors)
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     """Try the mutants that the file does not know yet, then print the table."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
@@ -385,7 +385,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
     parser.add_argument("--jobs", type=int, default=2, help="how many are tried at a time")
     parser.add_argument("--again", action="store_true", help="try the survivors again")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     mutants = sampled([f"gpt/{name}.py" for name in CORE], given.sample, given.seed)
     rows = read_rows(given.file)
     done = {name for name, row in rows.items() if row["caught_by"] or not given.again}
@@ -397,4 +397,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

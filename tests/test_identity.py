@@ -14,10 +14,13 @@ from conftest import VERSE
 import train
 from gpt.command.config_file import overridden
 from gpt.config import Config
+from gpt.data.corpus import Corpus
 from gpt.errors import Exit, Mistake
 from gpt.optim import lr_factor
 from gpt.storage.checkpoint import save_checkpoint
 from gpt.storage.find import load_best, load_last
+from gpt.training.fine_tune import fresh
+from gpt.training.identity import forget_best_of_other_text
 from gpt.training.run import resume, train_new
 from scripts import evaluate
 
@@ -163,6 +166,14 @@ def test_the_best_of_the_same_text_goes_on_competing(run: Path) -> None:
     assert go_on(run, train__max_steps=9) == Exit.DONE
     assert load_last(run, ignore).progress.best_step == 6
     assert load_best(run, ignore).progress.step == 6
+
+
+def test_without_a_best_there_is_none_to_forget(toy_config: Config, toy_corpus: Corpus) -> None:
+    """As in a run that was stopped before its first evaluation."""
+    start = fresh(toy_config, toy_corpus)
+    start.progress.identity["corpus"] = "another text's"
+    assert start.progress.best_val_loss is None
+    assert forget_best_of_other_text(start, toy_corpus) is None
 
 
 # --- the learning rate -------------------------------------------------------------------------

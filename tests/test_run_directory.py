@@ -118,6 +118,14 @@ def test_of_equal_losses_the_first_is_the_best(
     assert steps(checkpoints_of(tmp_path)) == [best_first[0], 5]
 
 
+def test_without_a_loss_the_newest_is_the_best(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    tidy(tmp_path, keep=0)
+    assert (tmp_path / "best").read_text() == "step-000003\n"
+    assert steps(checkpoints_of(tmp_path)) == [1, 2, 3]
+
+
 def test_what_is_set_aside_takes_the_place_of_what_was_before(tmp_path: Path) -> None:
     """The same step may be damaged twice."""
     save(tmp_path, 1)
