@@ -255,7 +255,7 @@ def suites_of(path: str) -> tuple[list[str], list[str]]:
     own = [suite for suite in suites if re.search(rf"/test_(\w+_)?{name}\.py", suite)]
     users = importers(path, suites)
     if not set(users) - set(own):
-        modules = [f"gpt/{module}.py" for module in CORE]
+        modules = [str(file.relative_to(PROJECT)) for file in (PROJECT / "gpt").rglob("*.py")]
         users = [u for module in importers(path, modules) for u in importers(module, suites)]
     return own, sorted(set(users) - set(own))
 
