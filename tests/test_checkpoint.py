@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from attention_models import VARIANTS, build, text
 
 from gpt import paths
 from gpt.config import Config
@@ -80,6 +81,15 @@ def test_all_of_it_comes_back(tmp_path: Path, at: Make) -> None:
     model.load_state_dict(made.weights)
     assert torch.equal(got.make_model()(tokens), model(tokens))
     assert not got.make_model().training
+
+
+@pytest.mark.parametrize("kind", VARIANTS.values(), ids=VARIANTS.keys())
+def test_a_model_of_every_kind_comes_back(toy_config: Config, tmp_path: Path, kind: dict) -> None:
+    model, tokenizer = build(kind).eval(), CharTokenizer("abcdefghijk")
+    config = toy_config.model_copy(update={"model": model.config})
+    made = Checkpoint(config, tokenizer, Progress(), model.state_dict(), optimizer_state={})
+    got = load_checkpoint(save_checkpoint(tmp_path, made)).make_model()
+    assert torch.equal(got(text()[None]), model(text()[None]))
 
 
 def test_the_manifest_names_each_file_with_size_and_hash(tmp_path: Path, at: Make) -> None:
