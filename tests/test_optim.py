@@ -175,6 +175,13 @@ def test_adamw_is_the_formula() -> None:
     torch.testing.assert_close(weight.detach(), expected)
 
 
+def test_a_gradient_of_the_size_of_eps_moves_a_weight_by_half_the_rate() -> None:
+    weight = torch.zeros(3, requires_grad=True)
+    weight.grad = torch.full((3,), 1e-8)
+    AdamW([weight], lr=0.1, weight_decay=0.0, betas=(0.9, 0.99)).step()
+    torch.testing.assert_close(weight.detach(), torch.full((3,), -0.05))
+
+
 # --- Muon --------------------------------------------------------------------------------------
 
 
