@@ -1,5 +1,6 @@
 """A run directory: made, locked, tidied; its checkpoints by step and by loss."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -55,6 +56,18 @@ def test_a_run_is_not_written_over(toy_config: Config, tmp_path: Path) -> None:
         with pytest.raises(Mistake, match=what) as caught:
             create_run(at_place(name), "x")
         assert caught.value.exit_code == code
+
+
+@pytest.mark.parametrize(("given", "place"), [("new", "here/new"), ("~/new", "home/new")])
+def test_a_run_lies_where_a_shell_would_look(
+    toy_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, place: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    config = toy_config.model_copy(update={"run": toy_config.run.model_copy(update={"dir": given})})
+    assert create_run(config, "x") == tmp_path / place
+    assert (tmp_path / place).is_dir()
 
 
 def test_runs_that_is_a_dangling_link(
@@ -137,3 +150,14 @@ def test_what_is_set_aside_takes_the_place_of_what_was_before(tmp_path: Path) ->
         for step in (2, 3):
             aside = tmp_path / "checkpoints" / f"damaged-step-00000{step}"
             assert (aside / "note").read_text() == note
+
+
+def test_what_cannot_be_set_aside_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(target))
+
+    save(tmp_path, 1)
+    monkeypatch.setattr(run_directory.files.os, "replace", refuse)
+    with pytest.raises(Mistake, match=r"cannot write .*damaged-step-000001") as caught:
+        set_aside(tmp_path, 0)
+    assert caught.value.exit_code == Exit.STORAGE
