@@ -135,6 +135,14 @@ def test_each_weight_has_one_optimizer(optimizer: Any) -> None:
     assert turned == (blocks if optimizer == "muon" else set())
 
 
+def test_each_optimizer_has_its_own_rate_and_the_same_decay() -> None:
+    config = TrainConfig(
+        optimizer="muon", learning_rate=0.1, muon_learning_rate=0.2, weight_decay=0.3
+    )
+    found = [(type(p), p.lr, p.weight_decay) for p in make_optimizers(made(), config)]
+    assert found == [(AdamW, 0.1, 0.3), (Muon, 0.2, 0.3)]
+
+
 @pytest.mark.parametrize(("bf16", "precision"), [(False, torch.float32), (True, torch.bfloat16)])
 def test_muon_orthogonalises_in_the_precision_that_was_asked_for(
     monkeypatch: pytest.MonkeyPatch, bf16: bool, precision: torch.dtype
@@ -226,7 +234,7 @@ def test_muon_is_one_matrix_at_a_time() -> None:
     parameters = [torch.randn(shape, requires_grad=True) for shape in shapes]
     plain = [p.detach().clone() for p in parameters]
     momentum = [torch.zeros(shape) for shape in shapes]
-    muon = Muon(parameters, lr=0.1, weight_decay=0.2, momentum=0.9)
+    muon = Muon(parameters, lr=0.1, weight_decay=0.2)  # and the momentum that training has
     for _ in range(3):
         for i, p in enumerate(parameters):
             p.grad = g = torch.randn(p.shape)
