@@ -31,10 +31,10 @@ def test_what_is_known_is_not_held_back() -> None:
 def test_a_terminal_shows_escapes_and_a_pipe_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     from gpt.generation import writer
 
-    for terminal, expected in ((True, "a\\x1b[2Jb\t\n"), (False, "a\x1b[2Jb\t\n")):
+    for terminal, expected in ((True, "a\\x1b[2J\\'é\t\n"), (False, "a\x1b[2J\\'é\t\n")):
         out = io.StringIO()
         monkeypatch.setattr(out, "isatty", lambda terminal=terminal: terminal)
-        writer._stream("a\x1b[2J", iter("b\t"), out)
+        writer._stream("a\x1b[2J", iter("\\'é\t"), out)
         assert out.getvalue() == expected
 
 
