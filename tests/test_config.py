@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpt.command import yaml12
 from gpt.command.config_file import find_config, load_config, overridden, read_scalar, to_yaml
 from gpt.config import Config, fields
 from gpt.errors import Exit, Mistake
@@ -273,6 +274,14 @@ def test_a_config_written_and_read_is_the_same(config: Config) -> None:
 def test_a_text_that_looks_like_a_number_stays_a_text(text: str) -> None:
     config = Config.model_validate({"data": {"text": [text]}, "run": {"dir": text}})
     assert overridden(config, {}) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("a b", "a b"), ("é", "é"), ("\n", r'"\n"'), ("a\u2028b", r'"a\Lb"'), ("1e-4", "'1e-4'")],
+)
+def test_a_text_is_shown_on_one_line_in_quotes_where_it_needs_them(text: str, shown: str) -> None:
+    assert yaml12.dump({"key": text}) == f"key: {shown}\n"
 
 
 def test_the_yaml_shows_every_key_in_order() -> None:
