@@ -1,5 +1,6 @@
 """A run goes on with its own text, wherever that lies, and says what changed."""
 
+import dataclasses
 import re
 import shutil
 from collections.abc import Callable
@@ -166,6 +167,17 @@ def test_the_best_of_the_same_text_goes_on_competing(run: Path) -> None:
     assert go_on(run, train__max_steps=9) == Exit.DONE
     assert load_last(run, ignore).progress.best_step == 6
     assert load_best(run, ignore).progress.step == 6
+
+
+def test_a_best_that_is_forgotten_is_one_that_never_was(
+    toy_config: Config, toy_corpus: Corpus
+) -> None:
+    start = fresh(toy_config, toy_corpus)
+    start.progress.identity["corpus"] = "another text's"
+    never = dataclasses.replace(start.progress)
+    start.progress.best_val_loss, start.progress.best_step, start.progress.waiting = 1.0, 3, 2
+    assert forget_best_of_other_text(start, toy_corpus)
+    assert start.progress == never
 
 
 def test_without_a_best_there_is_none_to_forget(toy_config: Config, toy_corpus: Corpus) -> None:
