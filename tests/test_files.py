@@ -4,6 +4,7 @@ import fcntl
 import os
 import platform
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,3 +143,29 @@ def test_a_lock_is_held_where_its_holder_cannot_be_written(
     monkeypatch.setattr(os, "pwrite", full)
     with files.lock(tmp_path / ".lock", wait=False):
         assert refused(tmp_path / ".lock").what == f"another process works in {tmp_path}"
+
+
+def test_who_waits_for_a_lock_gets_it_when_it_is_free(tmp_path: Path) -> None:
+    began, got = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        began.set()
+        with files.lock(tmp_path / "lock", wait=True):
+            got.set()
+
+    with files.lock(tmp_path / "lock", wait=False):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert began.wait(10)
+        assert not got.is_set()
+    assert got.wait(10)
+    waiting.join()
+
+
+def test_a_journal_is_appended_to_by_lines(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"before\n")
+    journal = files.Journal(tmp_path / "log")
+    for n, line in enumerate([b"one", b"two"]):
+        journal.write(line)
+        assert (tmp_path / "log").read_bytes() == b"before\n" + b"one\ntwo\n"[: 4 * n + 4]
+    journal.close()
