@@ -381,6 +381,11 @@ def test_an_order_is_a_permutation_of_numpys(seed: int, epoch: int, count: int, 
     assert order.tolist() == chance.permutation(count).tolist()
 
 
+def test_a_training_cannot_change_its_prepared_text(toy_corpus: Corpus) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        toy_corpus.ids[0] = 1
+
+
 def test_the_order_of_one_epoch_is_held_in_memory() -> None:
     """That of a large text takes megabytes."""
     counting(100).batch(0, seed=0, batch_size=100, block_size=4)  # six epochs
