@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,12 @@ def test_of_equal_losses_the_first_is_the_best(
     assert steps(checkpoints_of(tmp_path)) == [best_first[0], 5]
 
 
+def test_the_oldest_comes_first_by_number_not_by_name(tmp_path: Path) -> None:
+    for step in (1_000_000, 999_999, 5):
+        save(tmp_path, step)
+    assert steps(checkpoints_of(tmp_path)) == [5, 999_999, 1_000_000]
+
+
 def test_without_a_loss_the_newest_is_the_best(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save(tmp_path, step)
@@ -152,12 +159,16 @@ def test_what_is_set_aside_takes_the_place_of_what_was_before(tmp_path: Path) ->
             assert (aside / "note").read_text() == note
 
 
-def test_what_cannot_be_set_aside_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("change", [lambda run: set_aside(run, 0), lambda run: tidy(run, keep=1)])
+def test_what_cannot_be_moved_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
     def refuse(source: Path, target: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(target))
 
-    save(tmp_path, 1)
+    for step, loss in ((1, 2.0), (2, 1.0)):
+        save(tmp_path, step, loss)
     monkeypatch.setattr(run_directory.files.os, "replace", refuse)
-    with pytest.raises(Mistake, match=r"cannot write .*damaged-step-000001") as caught:
-        set_aside(tmp_path, 0)
+    with pytest.raises(Mistake, match=r"cannot write .*step-000001") as caught:
+        change(tmp_path)
     assert caught.value.exit_code == Exit.STORAGE
