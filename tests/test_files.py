@@ -30,10 +30,11 @@ def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:
 
 
 def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
-    """In a stranger's run it may lead to any file of yours."""
+    """In a stranger's run it may lead to any file of yours, or nowhere."""
     (tmp_path / "mine").write_bytes(b"mine")
-    (tmp_path / ".name.tmp").symlink_to("mine")
-    files.replace_file(tmp_path / "name", b"new")
+    for target in ("nowhere", "mine"):
+        (tmp_path / ".name.tmp").symlink_to(target)
+        files.replace_file(tmp_path / "name", b"new")
     assert tree(tmp_path) == {"mine": b"mine", "name": b"new"}
     assert not (tmp_path / "name").is_symlink()
     (tmp_path / "link").symlink_to("mine")
