@@ -6,6 +6,7 @@
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit, Mistake
 from gpt.model import GPT
 from gpt.optim import make_optimizers, optimizer_state
+from gpt.storage import manifest
 from gpt.storage.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from gpt.storage.find import find_checkpoint, load_best, load_last
 from gpt.storage.run_directory import checkpoints_of, known_runs, newest_run
@@ -106,6 +108,20 @@ def test_the_manifest_names_each_file_with_size_and_hash(tmp_path: Path, at: Mak
         "model.safetensors", "optimizer.safetensors", "training.json", "config.json",
         "vocabulary.json",
     }  # fmt: skip
+
+
+def test_one_that_a_training_deletes_while_it_is_read_is_not_called_damaged(
+    tmp_path: Path, at: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = save_checkpoint(tmp_path, at(7)), manifest._read
+
+    def late(file: Path, most: int) -> bytes:
+        if file.name == "training.json":
+            shutil.rmtree(path)
+        return read(file, most)
+
+    monkeypatch.setattr(manifest, "_read", late)
+    assert refusal(path) == f"{path} was deleted while it was read"
 
 
 def test_a_checkpoint_can_be_copied_anywhere(tmp_path: Path, at: Make) -> None:
