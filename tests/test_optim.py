@@ -216,16 +216,26 @@ def test_orthogonalise_takes_each_matrix_for_itself() -> None:
     assert orthogonalise(torch.zeros(1, 2, 3)).isfinite().all()
 
 
+POLYNOMIALS = [(8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448), (3.9487, -2.9089, 0.5518)]
+
+
+@pytest.mark.parametrize("number", [0.0, 1e-8, 1e-7, -1e-6, 1.0, -3e4])
+def test_of_a_single_number_it_is_the_polynomials(number: float) -> None:
+    """A number far below 1e-7 stays small: it is rounding, and says nothing of a direction."""
+    expected = number / (1.02 * abs(number) + 1e-7)
+    for a, b, c in POLYNOMIALS:
+        expected = a * expected + b * expected**3 + c * expected**5
+    assert float(orthogonalise(torch.tensor([[[number]]]))) == pytest.approx(expected, rel=1e-4)
+
+
 def test_muon_is_one_matrix_at_a_time() -> None:
     """Jordan's update written plainly for one matrix: wide, tall and square ones, three steps."""
-    polynomials = [(8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448)]
-    polynomials += [(3.9487, -2.9089, 0.5518)]
 
     def near_orthogonal(m: Tensor) -> Tensor:
         if m.shape[0] > m.shape[1]:
             return near_orthogonal(m.T).T
         U, S, Vt = torch.linalg.svd(m / m.norm() / 1.02, full_matrices=False)
-        for a, b, c in polynomials:
+        for a, b, c in POLYNOMIALS:
             S = a * S + b * S**3 + c * S**5
         return U @ S.diag() @ Vt
 
