@@ -98,6 +98,17 @@ def test_the_bar_shows_the_steps_both_losses_and_the_speed(
         assert "| 4/6 [" in str(monitor.bar)
 
 
+def test_a_logged_row_does_not_draw_the_bar(
+    toy_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps do, ten times a second at most: a slow terminal must not slow the training."""
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with Monitor(tmp_path, toy_config, CharTokenizer("ab"), 0) as monitor:
+        before = terminal.getvalue()
+        monitor.log({"step": 1, "train_loss": 1.0})
+        assert terminal.getvalue() == before
+
+
 def test_a_line_is_said_on_a_row_of_its_own(
     toy_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
