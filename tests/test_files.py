@@ -1,5 +1,6 @@
 """A file is not there, or whole. (What a full disk or a kill does to it is tried elsewhere.)"""
 
+import errno
 import fcntl
 import os
 import platform
@@ -27,6 +28,22 @@ def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:
     for data in (b"first", b"", b"the third, longer"):
         files.replace_file(tmp_path / "name", data)
         assert tree(tmp_path) == {"name": data}
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EACCES, "check the path and its rights"),
+        (errno.EROFS, "check the path and its rights"),
+    ],
+)
+def test_the_fix_fits_what_went_wrong(tmp_path: Path, number: int, fix: str) -> None:
+    with pytest.raises(Mistake, match="cannot write") as caught, files.storage_errors(tmp_path):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.exit_code == Exit.STORAGE
+    assert caught.value.fix.startswith(fix)
 
 
 def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
