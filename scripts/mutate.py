@@ -1,7 +1,7 @@
 """Make careless changes in the core, one at a time, and see whether a test fails.
 
-python scripts/mutate.py mutants.jsonl --sample 300 --seed 1    # stopped and repeated, it goes on
-python scripts/mutate.py mutants.jsonl --sample 300 --seed 1 --again    # try the survivors again
+python scripts/mutate.py mutants.jsonl --sample 220 --seed 1    # stopped and repeated, it goes on
+python scripts/mutate.py mutants.jsonl --sample 220 --seed 1 --again    # try the survivors again
 
 A mutant is one change that a person could make by mistake: `<` for `<=`, a bound off by one, a
 forgotten statement, swapped arguments; see `changes`. Messages, strings, annotations and progress
@@ -381,7 +381,7 @@ def main(argv: list[str]) -> int:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("file", type=Path, help="of the rows, JSON lines; made if it is not there")
-    parser.add_argument("--sample", type=int, default=300, help="about how many mutants")
+    parser.add_argument("--sample", type=int, default=220, help="about how many mutants")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
     parser.add_argument("--jobs", type=int, default=2, help="how many are tried at a time")
     parser.add_argument("--again", action="store_true", help="try the survivors again")
