@@ -163,6 +163,19 @@ def test_a_lock_is_held_where_its_holder_cannot_be_written(
         assert refused(tmp_path / ".lock").what == f"another process works in {tmp_path}"
 
 
+def test_a_directory_that_cannot_be_emptied_is_out_of_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "name").mkdir()
+    (tmp_path / "name" / "file").touch()
+    monkeypatch.setattr(os, "unlink", refuse)
+    files.remove(tmp_path / "name")
+    assert not (tmp_path / "name").exists()
+
+
 def test_who_waits_for_a_lock_gets_it_when_it_is_free(tmp_path: Path) -> None:
     began, got = threading.Event(), threading.Event()
 
