@@ -368,6 +368,17 @@ def test_zero_init_begins_with_identity_and_even_chances() -> None:
         assert (model(some_tokens()) == 0).all()
 
 
+@each_variant
+def test_zero_init_is_for_projections_and_lm_head_alone(config: ModelConfig) -> None:
+    """Also where a model has none of them."""
+    torch.manual_seed(0)
+    plain = GPT(config, V).state_dict()
+    torch.manual_seed(0)
+    for name, weight in GPT(config.model_copy(update={"zero_init": True}), V).named_parameters():
+        zero = "projection" in name or name.startswith("lm_head")
+        assert torch.equal(weight.detach(), plain[name] * (not zero)), name
+
+
 def test_init_std_is_the_spread_of_the_first_weights() -> None:
     torch.manual_seed(0)
     model = GPT(sized(n_embd=64, init_std=0.02), V)
