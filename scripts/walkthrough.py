@@ -109,12 +109,12 @@ def _model_walk(args: argparse.Namespace) -> Walk:
     _require_head(model, *place)
     text = encodable(checkpoint, default_text(checkpoint) if args.text is None else args.text)
     group = text_group(text, _query(args, len(text), f"the text has {len(text)} characters"))
-    intro = f"Head {head_name(*place)} of {shown(run)}, step {checkpoint.progress.step}: "
-    intro += f"character {group.asker} asks."
+    intro = f"Head {head_name(*place)} of {shown(run)}, step {checkpoint.progress.step}.\n"
+    intro += f"Character {group.asker} asks"
     if len(group.shown) < len(text):
-        intro += f" {len(group.shown)} of {len(text)} characters are shown; the sums are over all."
+        intro += f"; {len(group.shown)} of {len(text)} characters are shown, the sums are over all"
     steps = list(model_steps(model, checkpoint.tokenizer.encode(text), group, *place))
-    return intro, steps, f"All heads, in a browser:\npython scripts/explore.py {shown(run)}"
+    return f"{intro}.", steps, f"All heads, in a browser:\npython scripts/explore.py {shown(run)}"
 
 
 def _query(args: argparse.Namespace, size: int, why: str) -> int | None:
@@ -161,7 +161,7 @@ def _painter(plain: bool) -> Paint:
 
 def _show(walk: Walk, paint: Paint, step_by_step: bool) -> None:
     intro, steps, outro = walk
-    print("\n".join(_wrapped(intro)), end="\n\n")
+    print(intro, end="\n\n")
     for i, step in enumerate(steps):
         print("\n".join(_step_lines(step, f"{i + 1} of {len(steps)}", paint)), flush=True)
         if step_by_step and i + 1 < len(steps) and not _wants_more():

@@ -231,7 +231,9 @@ def _shares(group: Group, scores: Tensor, weights: Tensor, best: int) -> Step:
     t = group.query
     if group.is_small:
         rows = [(group.names[i], [*powers[i].tolist(), float(sums[i])]) for i in group.shown]
-        table = Table("e^score; e^-inf = 0", [*group.names, "sum"], rows, strong=group.asker)
+        table = Table(
+            "e^score; where covered, e^-inf = 0", [*group.names, "sum"], rows, strong=group.asker
+        )
     else:
         table = _row_of_shares(group, scores[t], powers[t], weights[t])
     share = f"{powers[t, best]:.4f} / {sums[t]:.4f} = {weights[t, best]:.4f}"
