@@ -171,8 +171,11 @@ def _show(walk: Walk, paint: Paint, step_by_step: bool) -> None:
 
 def _wants_more() -> bool:
     """Wait for a key on the terminal: whether it asks for the next step."""
-    import termios  # not everywhere, and only --step needs it
-    import tty
+    try:
+        import termios  # not everywhere, and only --step needs it
+        import tty
+    except ImportError:  # Windows: a line at a time
+        return not input(f"{PROMPT} ").startswith("q")
 
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)

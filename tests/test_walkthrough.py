@@ -334,6 +334,15 @@ def test_each_key_shows_one_step(walk: Walk, terminal: int, keys: bytes, steps: 
     assert termios.tcgetattr(terminal) == before
 
 
+def test_without_termios_each_line_shows_one_step(
+    walk: Walk, terminal: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = iter(["", "", "q"])
+    monkeypatch.setitem(sys.modules, "termios", None)
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    assert len(STEP.findall(walk("--step"))) == 3
+
+
 @pytest.mark.slow
 def test_a_step_waits_and_ctrl_c_ends_with_130() -> None:
     keyboard, screen = os.openpty()
