@@ -12,6 +12,7 @@ from gpt.attention.decompose import logit_parts, mute, mute_losses, score_parts,
 from gpt.attention.frozen import freeze
 from gpt.attention.trace import head_name, trace
 from gpt.evaluate import exact_loss
+from gpt.model import RMSNorm
 
 all_variants = pytest.mark.parametrize("kind", VARIANTS.values(), ids=VARIANTS.keys())
 with_heads = pytest.mark.parametrize("kind", WITH_HEADS.values(), ids=WITH_HEADS.keys())
@@ -192,6 +193,19 @@ def test_the_head_speaks_again_after_an_error():
     with pytest.raises(KeyError), mute(model, 0, 0):
         raise KeyError
     assert torch.equal(model(text()[None]), before)
+
+
+@pytest.mark.parametrize("shape", [(8,), (3, 8), (2, 3, 8)])
+@pytest.mark.parametrize("norm", [torch.nn.LayerNorm(8), RMSNorm(), torch.nn.Identity()])
+def test_a_frozen_norm_is_the_norm_where_it_was_frozen(norm, shape):
+    x = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(0)) + 1
+    with torch.no_grad():
+        for n, parameter in enumerate(norm.parameters()):
+            parameter.copy_(n + torch.arange(8) / 8)
+        held = freeze(norm, x)
+        without_bias = norm(x) - (0 if held.bias is None else held.bias)
+    torch.testing.assert_close(held(x), without_bias)
+    torch.testing.assert_close(held(x / 2) + held(x / 2), held(x))  # linear
 
 
 def test_only_known_normalisations():

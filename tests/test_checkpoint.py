@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from attention_models import VARIANTS, build, text
 
 from gpt import paths
 from gpt.config import Config
@@ -22,6 +23,7 @@ from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit, Mistake
 from gpt.model import GPT
 from gpt.optim import make_optimizers, optimizer_state
+from gpt.storage import manifest
 from gpt.storage.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from gpt.storage.find import find_checkpoint, load_best, load_last
 from gpt.storage.run_directory import checkpoints_of, known_runs, newest_run
@@ -86,6 +88,15 @@ def test_all_of_it_comes_back(tmp_path: Path, at: Make) -> None:
     assert not got.make_model().training
 
 
+@pytest.mark.parametrize("kind", VARIANTS.values(), ids=VARIANTS.keys())
+def test_a_model_of_every_kind_comes_back(toy_config: Config, tmp_path: Path, kind: dict) -> None:
+    model, tokenizer = build(kind).eval(), CharTokenizer("abcdefghijk")
+    config = toy_config.model_copy(update={"model": model.config})
+    made = Checkpoint(config, tokenizer, Progress(), model.state_dict(), optimizer_state={})
+    got = load_checkpoint(save_checkpoint(tmp_path, made)).make_model()
+    assert torch.equal(got(text()[None]), model(text()[None]))
+
+
 def test_the_manifest_names_each_file_with_size_and_hash(tmp_path: Path, at: Make) -> None:
     path = save_checkpoint(tmp_path, at(7, 2.5))
     manifest = json.loads((path / "manifest.json").read_bytes())
@@ -100,6 +111,20 @@ def test_the_manifest_names_each_file_with_size_and_hash(tmp_path: Path, at: Mak
         "model.safetensors", "optimizer.safetensors", "training.json", "config.json",
         "vocabulary.json",
     }  # fmt: skip
+
+
+def test_one_that_a_training_deletes_while_it_is_read_is_not_called_damaged(
+    tmp_path: Path, at: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = save_checkpoint(tmp_path, at(7)), manifest._read
+
+    def late(file: Path, most: int) -> bytes:
+        if file.name == "training.json":
+            shutil.rmtree(path)
+        return read(file, most)
+
+    monkeypatch.setattr(manifest, "_read", late)
+    assert refusal(path) == f"{path} was deleted while it was read"
 
 
 def test_a_checkpoint_can_be_copied_anywhere(tmp_path: Path, at: Make) -> None:

@@ -8,9 +8,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from gpt.command import yaml12
 from gpt.command.config_file import find_config, load_config, overridden, read_scalar, to_yaml
-from gpt.config import Config, fields
+from gpt.config import Config, ModelConfig, fields
 from gpt.errors import BadValue, Exit, Mistake
 from gpt.paths import CONFIGS
 
@@ -340,9 +342,25 @@ def test_a_text_that_looks_like_a_number_stays_a_text(text: str) -> None:
     assert overridden(config, {}) == config
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("a b", "a b"), ("é", "é"), ("\n", r'"\n"'), ("a\u2028b", r'"a\Lb"'), ("1e-4", "'1e-4'")],
+)
+def test_a_text_is_shown_on_one_line_in_quotes_where_it_needs_them(text: str, shown: str) -> None:
+    assert yaml12.dump({"key": text}) == f"key: {shown}\n"
+
+
 def test_the_yaml_shows_every_key_in_order() -> None:
     shown = yaml.safe_load(to_yaml(Config()))
     assert [f"{s}.{k}" for s, keys in shown.items() for k in keys] == list(fields())
+
+
+def test_the_tables_of_rotary_positions_may_take_a_gibibyte() -> None:
+    """Two tables of 4 bytes a number in each layer."""
+    keys = {"positions": "rotary", "block_size": 2**20, "n_embd": 512, "n_head": 4}
+    assert ModelConfig(**keys, n_layer=1).head_size == 128
+    with pytest.raises(ValidationError, match="more than 1 GiB with block_size 1048576"):
+        ModelConfig(**keys, n_layer=2)
 
 
 # --- what travels with the project -------------------------------------------------------------

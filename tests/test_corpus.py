@@ -489,6 +489,17 @@ def test_an_order_is_a_permutation_of_numpys(seed: int, epoch: int, count: int, 
     assert order.tolist() == chance.permutation(count).tolist()
 
 
+def test_a_training_cannot_change_its_prepared_text(toy_corpus: Corpus) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        toy_corpus.ids[0] = 1
+
+
+def test_the_order_of_one_epoch_is_held_in_memory() -> None:
+    """That of a large text takes megabytes."""
+    counting(100).batch(0, seed=0, batch_size=100, block_size=4)  # six epochs
+    assert corpus._shuffled.cache_info().currsize == 1
+
+
 def test_a_text_of_many_gigabytes_is_seen_once() -> None:
     ids = np.broadcast_to(np.uint8(0), (10**11,))
     made = Corpus("vast", CharTokenizer("ab"), ids, "", split_at(len(ids), 0.1))

@@ -1,6 +1,7 @@
 """The exact loss against a loop over characters."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpt import evaluate
 from gpt.config import ModelConfig
 from gpt.evaluate import bits, exact_loss, windows
 from gpt.model import GPT
@@ -104,3 +106,16 @@ def test_training_mode_comes_back_after_an_error() -> None:
 def test_a_model_that_knows_nothing_loses_ln_v() -> None:
     assert exact_loss(made(zero_init=True, bias=False), some_ids(50)) == pytest.approx(math.log(V))
     assert bits(math.log(8)) == pytest.approx(3)
+
+
+def test_an_accelerator_gets_more_characters_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def noted(ids: object, block_size: int, batch_chars: int) -> Iterator[Any]:
+        sizes.append(batch_chars)
+        return iter(())
+
+    monkeypatch.setattr(evaluate, "windows", noted)
+    for device in ("cpu", "meta"):
+        exact_loss(made().to(device), np.arange(3, dtype=np.uint8))
+    assert sizes[1] > sizes[0] >= 1024

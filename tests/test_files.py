@@ -31,11 +31,28 @@ def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:
         assert tree(tmp_path) == {"name": data}
 
 
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EACCES, "check the path and its rights"),
+        (errno.EROFS, "check the path and its rights"),
+    ],
+)
+def test_the_fix_fits_what_went_wrong(tmp_path: Path, number: int, fix: str) -> None:
+    with pytest.raises(Mistake, match="cannot write") as caught, files.storage_errors(tmp_path):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.exit_code == Exit.STORAGE
+    assert caught.value.fix.startswith(fix)
+
+
 def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
-    """In a stranger's run it may lead to any file of yours."""
+    """In a stranger's run it may lead to any file of yours, or nowhere."""
     (tmp_path / "mine").write_bytes(b"mine")
-    (tmp_path / ".name.tmp").symlink_to("mine")
-    files.replace_file(tmp_path / "name", b"new")
+    for target in ("nowhere", "mine"):
+        (tmp_path / ".name.tmp").symlink_to(target)
+        files.replace_file(tmp_path / "name", b"new")
     assert tree(tmp_path) == {"mine": b"mine", "name": b"new"}
     assert not (tmp_path / "name").is_symlink()
     (tmp_path / "link").symlink_to("mine")
@@ -311,3 +328,42 @@ def test_a_lock_is_held_where_its_holder_cannot_be_written(
     monkeypatch.setattr(files, "write_file", full)
     with files.lock(tmp_path / ".lock"):
         assert refused(tmp_path / ".lock").what == f"another process works in {tmp_path}"
+
+
+def test_a_directory_that_cannot_be_emptied_is_out_of_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "name").mkdir()
+    (tmp_path / "name" / "file").touch()
+    monkeypatch.setattr(os, "unlink", refuse)
+    files.remove(tmp_path / "name")
+    assert not (tmp_path / "name").exists()
+
+
+def test_who_waits_for_a_lock_gets_it_when_it_is_free(tmp_path: Path) -> None:
+    began, got = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        began.set()
+        with files.lock(tmp_path / "lock", say=lambda line: None):
+            got.set()
+
+    with files.lock(tmp_path / "lock"):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert began.wait(10)
+        assert not got.wait(0.2)  # however long: it must not happen
+    assert got.wait(10)
+    waiting.join()
+
+
+def test_a_journal_is_appended_to_by_lines(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"before\n")
+    journal = files.Journal(tmp_path / "log")
+    for n, line in enumerate([b"one", b"two"]):
+        journal.write(line + b"\n")
+        assert (tmp_path / "log").read_bytes() == b"before\n" + b"one\ntwo\n"[: 4 * n + 4]
+    journal.close()

@@ -203,3 +203,7 @@ def test_chances_are_as_likely_as_the_model_says() -> None:
     counts = torch.bincount(torch.tensor(row), minlength=V)
     chi_square = ((counts - expected) ** 2 / expected).sum()
     assert chi_square < 22.5  # 6 degrees of freedom: passed by all but one seed in a thousand
+
+
+def test_top_p_alone_leaves_the_least_probable_where_it_is_needed() -> None:
+    assert sample_next(np.zeros((1, 4)), np.array([0.99]), top_p=0.999).tolist() == [3]

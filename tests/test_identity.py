@@ -1,5 +1,6 @@
 """A run goes on with its own text, wherever that lies, and says what changed."""
 
+import dataclasses
 import io
 import json
 import re
@@ -29,7 +30,8 @@ from gpt.optim import lr_factor
 from gpt.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gpt.storage.find import load_best, load_last
 from gpt.storage.manifest import to_json, verified_files, with_manifest
-from gpt.training.identity import identity
+from gpt.training.fine_tune import fresh
+from gpt.training.identity import forget_best_of_other_text, identity
 from gpt.training.run import resume, train_new
 from gpt.training.trainer import Trainer
 from scripts import evaluate
@@ -315,6 +317,25 @@ def test_the_best_of_the_same_text_goes_on_competing(run: Path) -> None:
     assert go_on(run, train__max_steps=9) == Exit.DONE
     assert load_last(run, ignore).progress.best_step == 6
     assert load_best(run, ignore).progress.step == 6
+
+
+def test_a_best_that_is_forgotten_is_one_that_never_was(
+    toy_config: Config, toy_corpus: Corpus
+) -> None:
+    start = fresh(toy_config, toy_corpus)
+    start.progress.identity["corpus"] = "another text's"
+    never = dataclasses.replace(start.progress)
+    start.progress.best_val_loss, start.progress.best_step, start.progress.waiting = 1.0, 3, 2
+    assert forget_best_of_other_text(start, toy_corpus)
+    assert start.progress == never
+
+
+def test_without_a_best_there_is_none_to_forget(toy_config: Config, toy_corpus: Corpus) -> None:
+    """As in a run that was stopped before its first evaluation."""
+    start = fresh(toy_config, toy_corpus)
+    start.progress.identity["corpus"] = "another text's"
+    assert start.progress.best_val_loss is None
+    assert forget_best_of_other_text(start, toy_corpus) is None
 
 
 # --- the learning rate -------------------------------------------------------------------------

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from notes import run_snippet
 from torch import Tensor
 
 from gpt.config import ModelConfig
@@ -77,28 +77,13 @@ def some_tokens(rows: int = 3, length: int = 8, seed: int = 1) -> Tensor:
 
 
 def test_head_is_the_notes_snippet() -> None:
+    theirs = run_snippet()
     torch.manual_seed(1337)
-    B, T, C = 4, 3, 5
-    x = torch.randn(B, T, C)
-    head_size = 6
-    query = nn.Linear(in_features=C, out_features=head_size, bias=False)
-    key = nn.Linear(in_features=C, out_features=head_size, bias=False)
-    value = nn.Linear(in_features=C, out_features=head_size, bias=False)
-    k = key(x)
-    q = query(x)
-    v = value(x)
-    wei = q @ k.transpose(-2, -1) * head_size**-0.5
-    tril = torch.tril(torch.ones(T, T))
-    wei = wei.masked_fill(tril == 0, float("-inf"))
-    wei = F.softmax(wei, dim=-1)
-    out = wei @ v
-
-    torch.manual_seed(1337)
-    ours_x = torch.randn(B, T, C)
-    head = Head(C, head_size)  # draws its weights in the notes' order
-    torch.testing.assert_close(head(ours_x), out, atol=1e-6, rtol=0)
+    x = torch.randn(4, 3, 5)
+    head = Head(5, 6)  # draws its weights in the notes' order
+    torch.testing.assert_close(head(x), theirs["out"], atol=1e-6, rtol=0)
     _, weights = attend(head.query(x), head.key(x), head.value(x))
-    torch.testing.assert_close(weights, wei, atol=1e-6, rtol=0)
+    torch.testing.assert_close(weights, theirs["wei"], atol=1e-6, rtol=0)
 
 
 @settings(max_examples=30)
@@ -366,6 +351,17 @@ def test_zero_init_begins_with_identity_and_even_chances() -> None:
         for block in model.blocks:
             assert torch.equal(block(x), x)
         assert (model(some_tokens()) == 0).all()
+
+
+@each_variant
+def test_zero_init_is_for_projections_and_lm_head_alone(config: ModelConfig) -> None:
+    """Also where a model has none of them."""
+    torch.manual_seed(0)
+    plain = GPT(config, V).state_dict()
+    torch.manual_seed(0)
+    for name, weight in GPT(config.model_copy(update={"zero_init": True}), V).named_parameters():
+        zero = "projection" in name or name.startswith("lm_head")
+        assert torch.equal(weight.detach(), plain[name] * (not zero)), name
 
 
 def test_init_std_is_the_spread_of_the_first_weights() -> None:

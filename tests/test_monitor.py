@@ -1,9 +1,13 @@
 """What is written while training: metrics.jsonl and TensorBoard's events, read back."""
 
+import io
 import math
+import sys
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock, call
 
+import numpy as np
 import pytest
 from logged_runs import rows, trained
 
@@ -96,3 +100,75 @@ def test_it_says_the_loss_in_both_units(
     out, err = capsys.readouterr()
     assert out == ""
     assert "step      5  val loss 0.6931 nats = 1.0000 bits per character" in err
+
+
+class Terminal(io.StringIO):
+    """A stderr that a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_shows_the_steps_both_losses_and_the_speed(
+    toy_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with Monitor(tmp_path, toy_config, CharTokenizer("ab"), 2) as monitor:
+        monitor.advance()
+        monitor.log({"step": 3, "train_loss": 1.5, "val_loss": 2.25, "chars_per_second": None})
+        assert str(monitor.bar).endswith("loss 1.500  val 2.250  0 chars/s")
+        monitor.advance()
+        monitor.log({"step": 4, "train_loss": 1.0, "chars_per_second": 12345.6})
+        assert str(monitor.bar).endswith("loss 1.000  val 2.250  12,346 chars/s")
+        assert "| 4/6 [" in str(monitor.bar)
+
+
+def test_a_logged_row_does_not_draw_the_bar(
+    toy_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps do, ten times a second at most: a slow terminal must not slow the training."""
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with Monitor(tmp_path, toy_config, CharTokenizer("ab"), 0) as monitor:
+        before = terminal.getvalue()
+        monitor.log({"step": 1, "train_loss": 1.0})
+        assert terminal.getvalue() == before
+
+
+def test_a_line_is_said_on_a_row_of_its_own(
+    toy_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bar is wiped from the row before, and drawn again below."""
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with Monitor(tmp_path, toy_config, CharTokenizer("ab"), 0) as monitor:
+        before = terminal.getvalue()
+        monitor.say("a warning")
+        said = terminal.getvalue().removeprefix(before)
+    wiped, _, below = said.partition("a warning\n")
+    assert wiped.strip("\r ") == "" != wiped
+    assert "0/6" in below
+
+
+def test_tensorboard_gets_all_that_is_logged_and_is_closed(
+    toy_config: Config, toy_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = toy_config.model_copy(
+        update={"log": toy_config.log.model_copy(update={"tensorboard": True})}
+    )
+    board, go_on = Mock(), Mock()
+    monkeypatch.setattr(Monitor, "_open_board", lambda self, step: board)
+    tokenizer, val_ids = toy_corpus.tokenizer, np.asarray(toy_corpus.val_ids)
+    model = GPT(config.model, len(tokenizer))
+    with Monitor(tmp_path, config, tokenizer, 0) as monitor:
+        monitor.log({"step": 1, "train_loss": 1.0})
+        monitor.look_inside(model, val_ids, 3, go_on)
+        monitor.sync()
+        monitor.finish(model, 6)
+        sample = board.look_inside.call_args.args[1]
+    assert len(sample) == config.log.sample_chars
+    assert board.mock_calls == [
+        call.log({"step": 1, "train_loss": 1.0}),
+        call.look_inside(model, sample, val_ids, 3, go_on),
+        call.flush(),
+        call.embeddings(model, 6),
+        call.close(),
+    ]

@@ -135,6 +135,14 @@ def test_each_weight_has_one_optimizer(optimizer: Any) -> None:
     assert turned == (blocks if optimizer == "muon" else set())
 
 
+def test_each_optimizer_has_its_own_rate_and_the_same_decay() -> None:
+    config = TrainConfig(
+        optimizer="muon", learning_rate=0.1, muon_learning_rate=0.2, weight_decay=0.3
+    )
+    found = [(type(p), p.lr, p.weight_decay) for p in make_optimizers(made(), config)]
+    assert found == [(AdamW, 0.1, 0.3), (Muon, 0.2, 0.3)]
+
+
 @pytest.mark.parametrize(("bf16", "precision"), [(False, torch.float32), (True, torch.bfloat16)])
 def test_muon_orthogonalises_in_the_precision_that_was_asked_for(
     monkeypatch: pytest.MonkeyPatch, bf16: bool, precision: torch.dtype
@@ -175,6 +183,13 @@ def test_adamw_is_the_formula() -> None:
     torch.testing.assert_close(weight.detach(), expected)
 
 
+def test_a_gradient_of_the_size_of_eps_moves_a_weight_by_half_the_rate() -> None:
+    weight = torch.zeros(3, requires_grad=True)
+    weight.grad = torch.full((3,), 1e-8)
+    AdamW([weight], lr=0.1, weight_decay=0.0, betas=(0.9, 0.99)).step()
+    torch.testing.assert_close(weight.detach(), torch.full((3,), -0.05))
+
+
 # --- Muon --------------------------------------------------------------------------------------
 
 
@@ -201,16 +216,26 @@ def test_orthogonalise_takes_each_matrix_for_itself() -> None:
     assert orthogonalise(torch.zeros(1, 2, 3)).isfinite().all()
 
 
+POLYNOMIALS = [(8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448), (3.9487, -2.9089, 0.5518)]
+
+
+@pytest.mark.parametrize("number", [0.0, 1e-8, 1e-7, -1e-6, 1.0, -3e4])
+def test_of_a_single_number_it_is_the_polynomials(number: float) -> None:
+    """A number far below 1e-7 stays small: it is rounding, and says nothing of a direction."""
+    expected = number / (1.02 * abs(number) + 1e-7)
+    for a, b, c in POLYNOMIALS:
+        expected = a * expected + b * expected**3 + c * expected**5
+    assert float(orthogonalise(torch.tensor([[[number]]]))) == pytest.approx(expected, rel=1e-4)
+
+
 def test_muon_is_one_matrix_at_a_time() -> None:
     """Jordan's update written plainly for one matrix: wide, tall and square ones, three steps."""
-    polynomials = [(8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448)]
-    polynomials += [(3.9487, -2.9089, 0.5518)]
 
     def near_orthogonal(m: Tensor) -> Tensor:
         if m.shape[0] > m.shape[1]:
             return near_orthogonal(m.T).T
         U, S, Vt = torch.linalg.svd(m / m.norm() / 1.02, full_matrices=False)
-        for a, b, c in polynomials:
+        for a, b, c in POLYNOMIALS:
             S = a * S + b * S**3 + c * S**5
         return U @ S.diag() @ Vt
 
@@ -219,7 +244,7 @@ def test_muon_is_one_matrix_at_a_time() -> None:
     parameters = [torch.randn(shape, requires_grad=True) for shape in shapes]
     plain = [p.detach().clone() for p in parameters]
     momentum = [torch.zeros(shape) for shape in shapes]
-    muon = Muon(parameters, lr=0.1, weight_decay=0.2, momentum=0.9)
+    muon = Muon(parameters, lr=0.1, weight_decay=0.2)  # and the momentum that training has
     for _ in range(3):
         for i, p in enumerate(parameters):
             p.grad = g = torch.randn(p.shape)

@@ -1,8 +1,10 @@
 """A run directory: made, locked, tidied; its checkpoints by step and by loss."""
 
+import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,18 @@ def test_a_run_is_not_written_over(toy_config: Config, tmp_path: Path) -> None:
         with pytest.raises(Mistake, match=what) as caught:
             create_run(at_place(name), "x")
         assert caught.value.exit_code == code
+
+
+@pytest.mark.parametrize(("given", "place"), [("new", "here/new"), ("~/new", "home/new")])
+def test_a_run_lies_where_a_shell_would_look(
+    toy_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, place: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    config = toy_config.model_copy(update={"run": toy_config.run.model_copy(update={"dir": given})})
+    assert create_run(config, "x") == tmp_path / place
+    assert (tmp_path / place).is_dir()
 
 
 def test_runs_that_is_a_dangling_link(
@@ -148,6 +162,20 @@ def test_a_damaged_one_after_an_evaluation_is_set_aside_for_the_one_before_it(
     assert names(tmp_path) == ["step-000001", "step-000002-stopped"]
 
 
+def test_the_oldest_comes_first_by_number_not_by_name(tmp_path: Path) -> None:
+    for step in (1_000_000, 999_999, 5):
+        save(tmp_path, step)
+    assert steps(checkpoints_of(tmp_path)) == [5, 999_999, 1_000_000]
+
+
+def test_without_a_loss_the_newest_is_the_best(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    tidy(tmp_path, keep=0)
+    assert (tmp_path / "best").read_text() == "step-000003\n"
+    assert steps(checkpoints_of(tmp_path)) == [1, 2, 3]
+
+
 def test_what_is_set_aside_takes_the_place_of_what_was_before(tmp_path: Path) -> None:
     """The same step may be damaged twice."""
     save(tmp_path, 1)
@@ -159,3 +187,20 @@ def test_what_is_set_aside_takes_the_place_of_what_was_before(tmp_path: Path) ->
         for step in (2, 3):
             aside = tmp_path / "checkpoints" / f"damaged-step-00000{step}"
             assert (aside / "note").read_text() == note
+
+
+@pytest.mark.parametrize(
+    "change", [lambda run: set_aside(run, "step-000000"), lambda run: tidy(run, keep=1)]
+)
+def test_what_cannot_be_moved_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(target))
+
+    for step, loss in ((1, 2.0), (2, 1.0)):
+        save(tmp_path, step, loss)
+    monkeypatch.setattr(run_directory.files.os, "replace", refuse)
+    with pytest.raises(Mistake, match=r"cannot write .*step-000001") as caught:
+        change(tmp_path)
+    assert caught.value.exit_code == Exit.STORAGE

@@ -1,4 +1,4 @@
-"""The statements of model.py that the page shows beside the steps of attention."""
+"""The statements of model.py that the page and the walkthrough show beside their steps."""
 
 import ast
 import inspect
