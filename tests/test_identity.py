@@ -168,13 +168,18 @@ def test_another_text_in_another_place_is_refused(
 
 @pytest.mark.parametrize("command", [evaluate.main, lambda argv: go_on(Path(argv[0]))])
 def test_a_text_that_is_not_there_is_asked_for(
-    run: Path, text_file: Path, command: Callable[[list[str]], int]
+    run: Path,
+    text_file: Path,
+    command: Callable[[list[str]], int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """The run's text is named before it is looked at."""
     text_file.unlink()
     with pytest.raises(Mistake, match="is not there") as caught:
         command([str(run)])
     assert caught.value.exit_code == Exit.CORPUS
     assert "--data.text PATH (the same text, moved)" in caught.value.fix
+    assert f"the run's text: {text_file}\n" in capsys.readouterr().err
 
 
 def test_a_moved_text_is_evaluated(

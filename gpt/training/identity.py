@@ -101,8 +101,6 @@ def corpus_of(checkpoint: Checkpoint, config: Config, say: Callable[[str], None]
     """
     text = config.data.text
     if text is not None:
-        texts = own_texts(text, fix="give --data.text PATH (the same text, moved)")
-        known = checkpoint.progress.identity.get("corpus")
         is_moved = text != checkpoint.config.data.text
         if not is_moved:  # nobody named it today
             say(f"the run's text: {shown([text] if isinstance(text, str) else text)}")
