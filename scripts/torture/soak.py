@@ -163,23 +163,27 @@ class Soak:
         """Ask TensorBoard for the list of runs and for a page, over and over."""
         chance = random.Random(f"{self.seed} tab")
         command = [sys.executable, "-m", "tensorboard.main", "--port", "0", "--logdir"]
-        server = subprocess.Popen(
+        with subprocess.Popen(
             [*command, str(self.folder / "runs")], stderr=subprocess.PIPE, encoding="utf-8"
-        )
-        try:
+        ) as server:
             assert server.stderr
-            address = next(filter(None, (re.search(r"http://\S+", line) for line in server.stderr)))
-            base = address[0] + "data/plugin/attention/"
-            threading.Thread(target=server.stderr.read, daemon=True).start()  # or its pipe fills
-            while time.monotonic() < end:
-                listed = json.loads(self.answer(base + "runs", {200}) or "[]")
-                for run in listed:
-                    query = {"run": run["name"], "checkpoint": chance.choice(run["checkpoints"])}
-                    self.answer(f"{base}page?{urllib.parse.urlencode(query)}", {200, 404, 410})
-                time.sleep(0.5)
-        finally:
-            server.terminate()
-            server.wait()
+            lines = (re.search(r"http://\S+", line) for line in server.stderr)
+            base = next(filter(None, lines))[0] + "data/plugin/attention/"
+            drain = threading.Thread(target=server.stderr.read)  # or its pipe fills
+            drain.start()
+            try:
+                self.ask(base, end, chance)
+            finally:
+                server.terminate()
+                drain.join()
+
+    def ask(self, base: str, end: float, chance: random.Random) -> None:
+        while time.monotonic() < end:
+            listed = json.loads(self.answer(base + "runs", {200}) or "[]")
+            for run in listed:
+                query = {"run": run["name"], "checkpoint": chance.choice(run["checkpoints"])}
+                self.answer(f"{base}page?{urllib.parse.urlencode(query)}", {200, 404, 410})
+            time.sleep(0.5)
 
     def answer(self, url: str, allowed: set[int]) -> str:
         try:
