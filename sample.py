@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from gpt.command.process import run_command
-from gpt.errors import Exit, not_utf8, reading, say
+from gpt.errors import Exit, decoded, reading, say
 
 
 def main(argv: list[str]) -> int:
@@ -95,13 +95,10 @@ def _prompt(args: argparse.Namespace) -> str:
     if args.prompt_file is None:
         return args.prompt or ""
     file = args.prompt_file
-    try:
-        with reading(file, Exit.USAGE, "give a text file, or - for stdin"):
-            data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as problem:
-        byte, fix = problem.object[problem.start], "save the prompt as UTF-8"
-        raise not_utf8(file, problem.start, byte, Exit.USAGE, fix) from None
+    with reading(file, Exit.USAGE, "give a text file, or - for stdin"):
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    text = decoded(data, file, Exit.USAGE, "save the prompt as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 if __name__ == "__main__":

@@ -86,6 +86,19 @@ def not_utf8(name: object, offset: int, byte: int, exit_code: Exit, fix: str) ->
     return Mistake(exit_code, f"{name} is not UTF-8: byte {offset} is 0x{byte:02x}", fix)
 
 
+def decoded(data: bytes, name: object, exit_code: Exit, fix: str) -> str:
+    """`data` as text, without a BOM.
+
+    Raises:
+        Mistake: at the first byte that is not UTF-8.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        at = len(data) - len(problem.object) + problem.start  # its object has no BOM
+        raise not_utf8(name, at, data[at], exit_code, fix) from None
+
+
 def say(line: str) -> None:
     """Print a line on stderr; stdout is for a command's product."""
     print(one_line(line), file=sys.stderr, flush=True)

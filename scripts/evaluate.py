@@ -32,7 +32,6 @@ def main(argv: list[str]) -> int:
     from gpt.data.sources import settled
     from gpt.device import use_device
     from gpt.evaluate import bits
-    from gpt.judge.board import log_judgement
     from gpt.judge.judge import judge
     from gpt.judge.report import text_of
     from gpt.judge.scores import score
@@ -66,6 +65,8 @@ def main(argv: list[str]) -> int:
     if args.json:
         print(json.dumps(result))
     if args.tensorboard:
+        from gpt.judge.board import log_judgement  # imports TensorBoard
+
         log_judgement(args.tensorboard, result)
     return Exit.DONE
 

@@ -4,11 +4,10 @@ python scripts/explore.py runs/mine --text "To be, or not to be" --out attention
 """
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from gpt.command.cli import Parser, user_path
-from gpt.command.process import run_command
+from gpt.command.process import ending_with_reader, run_command
 from gpt.errors import Exit, say
 from gpt.files import replace_file, require_replaceable
 
@@ -37,7 +36,7 @@ def main(argv: list[str]) -> int:
 
     page = export.html(export.find_exhibit(args.run, args.text, say)).encode()
     if args.out == "-":
-        with suppress(BrokenPipeError):  # the reader, such as `head -1`, has closed the pipe
+        with ending_with_reader(sys.stdout):
             sys.stdout.buffer.write(page)
     else:
         replace_file(Path(args.out), page)

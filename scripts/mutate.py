@@ -381,9 +381,9 @@ def main(argv: list[str]) -> int:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("file", type=Path, help="of the rows, JSON lines; made if it is not there")
-    parser.add_argument("--sample", type=int, default=220, help="about how many mutants")
-    parser.add_argument("--seed", type=int, default=1, help="of the sample")
-    parser.add_argument("--jobs", type=int, default=2, help="how many are tried at a time")
+    parser.add_argument("--sample", type=int, default=220, help="about how many mutants [220]")
+    parser.add_argument("--seed", type=int, default=1, help="of the sample [1]")
+    parser.add_argument("--jobs", type=int, default=2, help="how many are tried at a time [2]")
     parser.add_argument("--again", action="store_true", help="try the survivors again")
     given = parser.parse_args(argv)
     mutants = sampled([f"gpt/{name}.py" for name in CORE], given.sample, given.seed)

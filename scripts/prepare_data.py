@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
     add(
         "name",
         type=user_path,
-        help="shakespeare, tinyshakespeare, plays, or a UTF-8 text: a file, folder, pattern or -",
+        help=f"{', '.join(NAMED)}, or a UTF-8 text: a file, folder, pattern or -",
     )
     source = "take the named corpus from this file"
     add("--from", dest="source", metavar="FILE", type=user_path, help=source)

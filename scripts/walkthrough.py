@@ -5,7 +5,6 @@ python scripts/walkthrough.py --run runs/mine --text "To be, or not to be" --hea
 """
 
 import argparse
-import io
 import math
 import os
 import re
@@ -13,12 +12,11 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpt.command.cli import Parser, not_empty, number
-from gpt.command.process import run_command
+from gpt.command.cli import Parser, number, user_path
+from gpt.command.process import ending_with_reader, run_command
 from gpt.errors import Exit, Mistake, say
 
 if TYPE_CHECKING:
@@ -47,11 +45,9 @@ def main(argv: list[str]) -> int:
     if args.step and not sys.stdin.isatty():
         fix = "leave --step out, or run it in a terminal"
         raise Mistake(Exit.USAGE, "--step waits for a key, and stdin is no terminal", fix)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the text may hold anything
     is_model = args.run or args.head or args.text is not None
     walk = _model_walk(args) if is_model else _notes_walk(args)
-    with suppress(BrokenPipeError):  # the reader, such as `head -1`, has closed the pipe
+    with ending_with_reader(sys.stdout):
         _show(walk, _painter(args.plain), args.step)
     return Exit.DONE
 
@@ -59,7 +55,7 @@ def main(argv: list[str]) -> int:
 def _arguments(argv: list[str]) -> argparse.Namespace:
     parser = Parser(prog="scripts/walkthrough.py", description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--run", type=not_empty, help="a trained model: a run, for its best checkpoint, or a "
+    add("--run", type=user_path, help="a trained model: a run, for its best checkpoint, or a "
         "checkpoint [with --text or --head the newest run, else the notes' example]")  # fmt: skip
     add("--text", help="what the model reads [the run's log.probe]")
     add("--head", metavar="LxHy", type=_head, help="head y of layer x, counted from 1 [L1H1]")
@@ -101,7 +97,7 @@ def _model_walk(args: argparse.Namespace) -> Walk:
     from gpt.explorer.export import default_text, encodable
     from gpt.explorer.walkthrough import model_steps, text_group
     from gpt.storage.find import find_checkpoint
-    from gpt.storage.run_directory import newest_run, shown
+    from gpt.storage.run_directory import for_shell, newest_run
 
     run = Path(args.run) if args.run else newest_run()
     checkpoint = find_checkpoint(str(run), say)
@@ -109,12 +105,16 @@ def _model_walk(args: argparse.Namespace) -> Walk:
     _require_head(model, *place)
     text = encodable(checkpoint, default_text(checkpoint) if args.text is None else args.text)
     group = text_group(text, _query(args, len(text), f"the text has {len(text)} characters"))
-    intro = f"Head {head_name(*place)} of {shown(run)}, step {checkpoint.progress.step}.\n"
+    intro = f"Head {head_name(*place)} of {for_shell(run)}, step {checkpoint.progress.step}.\n"
     intro += f"Character {group.asker} asks"
     if len(group.shown) < len(text):
         intro += f"; {len(group.shown)} of {len(text)} characters are shown, the sums are over all"
     steps = list(model_steps(model, checkpoint.tokenizer.encode(text), group, *place))
-    return f"{intro}.", steps, f"All heads, in a browser:\npython scripts/explore.py {shown(run)}"
+    return (
+        f"{intro}.",
+        steps,
+        f"All heads, in a browser:\npython scripts/explore.py {for_shell(run)}",
+    )
 
 
 def _query(args: argparse.Namespace, size: int, why: str) -> int | None:

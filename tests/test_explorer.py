@@ -175,7 +175,7 @@ def test_a_page_opens_with_no_more_text_than_it_can_show(far_sighted):
 def test_a_text_that_is_longer_than_a_page_shows_is_refused(far_sighted):
     most = export.MOST_TEXT
     assert export.find_exhibit(str(far_sighted), "a" * most, say=print).text == "a" * most
-    message = f"the text has {most + 1} characters, a page shows {most}"
+    message = f"the text has {most + 1} characters, {most} is the most"
     with pytest.raises(Mistake, match=message) as caught:
         export.find_exhibit(str(far_sighted), "a" * (most + 1), say=print)
     assert caught.value.exit_code == Exit.USAGE

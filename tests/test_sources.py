@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gpt import paths
-from gpt.data.sources import own_texts, settled, shown
+from gpt.data.sources import abbreviated, own_texts, settled
 from gpt.data.text import mode_of_copy
 from gpt.errors import Exit, Mistake
 
@@ -213,5 +213,5 @@ def test_only_its_owner_may_read_what_was_piped_in(piped: bytes) -> None:
 
 
 def test_a_line_holds_no_thousand_names() -> None:
-    assert shown(["a", "b", "c", "d", "e"]) == "a, b, c, d, e"
-    assert shown(["a", "b", "c", "d", "e", "f"]) == "a, b, c, 2 more, f"
+    assert abbreviated(["a", "b", "c", "d", "e"]) == "a, b, c, d, e"
+    assert abbreviated(["a", "b", "c", "d", "e", "f"]) == "a, b, c, 2 more, f"

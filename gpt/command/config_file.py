@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from gpt.command import yaml12
 from gpt.config import Config, fields
-from gpt.errors import BadValue, Exit, Mistake, not_utf8, reading
+from gpt.errors import BadValue, Exit, Mistake, decoded, reading
 from gpt.paths import CONFIGS
 
 MOST_BYTES = 2**20  # of a config
@@ -46,12 +46,7 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> Config:
     if len(data) > MOST_BYTES:
         what, fix = f"{path} has more than {MOST_BYTES} bytes", "a config is a short YAML file"
         raise Mistake(Exit.USAGE, what, fix)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        at = len(data) - len(problem.object) + problem.start  # its object has no BOM
-        fix = "save the config as UTF-8 text"
-        raise not_utf8(path, at, data[at], Exit.USAGE, fix) from None
+    text = decoded(data, path, Exit.USAGE, "save the config as UTF-8 text")
     return _validate(_Document(text, str(path)), overrides or {})
 
 

@@ -13,7 +13,7 @@ from gpt.data.named import named_text
 from gpt.data.prepare import prepare, prepared_passages, prepared_survey
 from gpt.data.report import report_of
 from gpt.data.shares import Source, say_several, split_sizes
-from gpt.data.sources import own_texts, shown
+from gpt.data.sources import abbreviated, own_texts
 from gpt.data.survey import Survey, survey_text
 from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit, Mistake
@@ -93,7 +93,7 @@ def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
     """
     data = config.data
     texts = own_texts(data.text, say=say) if data.text else [named_text(data.corpus, say)]
-    name = shown([path.name for path in texts]) if data.text else data.corpus
+    name = abbreviated([path.name for path in texts]) if data.text else data.corpus
     source = Source(texts, data.val_fraction)
     folder = paths.DATA / "prepared" / source.sha256[:16]
     known = prepared_survey(folder, source.sha256)

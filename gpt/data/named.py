@@ -62,7 +62,7 @@ def _is_whole(path: Path, name: str) -> bool:
 def _fetch(name: str, say: Callable[[str], None]) -> bytes:
     if name == "tinyshakespeare":
         return _fetch_tinyshakespeare(say)
-    render = plays.render_nine_plays if name == "shakespeare" else plays.render_all_plays
+    render = {"shakespeare": plays.render_nine_plays, "plays": plays.render_all_plays}[name]
     return _fetch_plays(render, say)
 
 

@@ -2,7 +2,8 @@
 
 A validation split is no test where the training split holds its passages too. A passage is the
 LENGTH characters after a mark, such as a line end. Each has a hash; the passages with the smallest
-hashes are the sample, so it holds either all occurrences of a passage or none.
+hashes are the sample, so it holds either all occurrences of a passage or none, unless
+one passage fills it (`_thin_out`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 LENGTH = 200  # characters; proverbs and refrains are shorter, licences and quoted mails longer
-SAMPLE = 4096  # at most twice as many: 0.5 % of a validation split of a tenth is about two of them
-FACTOR = np.uint64(0x9E3779B97F4A7C15 | 1)  # odd, so it has an inverse modulo 2^64
+SAMPLE = 4096  # passages, at most twice as many; 0.5 % of a tenth of them is about two
+FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so it has an inverse modulo 2^64
 INVERSE = np.uint64(pow(int(FACTOR), -1, 1 << 64))
 
 Places = npt.NDArray[np.int64]
@@ -71,12 +72,16 @@ class Passages:
         sums = np.zeros(len(ids) + 1, dtype=np.uint64)
         np.cumsum(ids * powers[: len(ids)], out=sums[1:])
         hashes = (sums[starts + LENGTH] - sums[starts]) * inverse_powers[starts]
-        for _ in range(2):  # low bits reach high ones by the product, high ones low by the shift
+        for _ in range(2):  # the product carries low bits up, the shift high bits down
             hashes = (hashes ^ (hashes >> np.uint64(32))) * FACTOR
         return hashes ^ (hashes >> np.uint64(32))
 
     def _thin_out(self) -> None:
-        """Halve the sample; of one passage that fills it, keep the first and every second place."""
+        """Keep the smaller hashes.
+
+        If that drops none, since one passage fills the sample: every second place, and each
+        passage's first.
+        """
         middle = len(self.hashes) // 2
         self.bound = np.partition(self.hashes, middle)[middle]
         small = self.hashes <= self.bound

@@ -1,8 +1,8 @@
-"""Prepare a text in two passes; training memory-maps the ids that they write.
+"""Write the ids of a text, which may be larger than memory, to disk; training memory-maps them.
 
 A prepared text is a folder data/prepared/<16 digits of its SHA-256>/ of three files: `ids.bin`, the
 ids in the narrowest type, `passages.bin`, what `gpt/data/passages.py` found, and `meta.json`, with
-the survey and the SHA-256 of text and files. A text may be larger than memory. Several files are
+the survey and the SHA-256 of text and files. Several files are
 arranged as `gpt/data/shares.py` says.
 """
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from gpt import files
 from gpt.data.passages import Passages, Places, mark_of
 from gpt.data.shares import Source
-from gpt.data.sources import shown
+from gpt.data.sources import abbreviated
 from gpt.data.survey import Survey
 from gpt.data.text import changed, mode_of_copy
 from gpt.data.tokenizer import CharTokenizer, UnknownCharacter
@@ -31,14 +31,16 @@ def prepared_survey(folder: Path, sha256: str) -> Survey | None:
         with files.open_plain(folder / "meta.json") as file:
             meta = json.loads(file.read())
         survey = Survey(**{field.name: meta[field.name] for field in fields(Survey)})
-        with files.open_plain(folder / "ids.bin") as file:
-            ids_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        with files.open_plain(folder / "passages.bin") as file:
-            passages_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        whole = meta == _meta(survey, sha256, ids_sha256, passages_sha256)
+        digests = [_sha256(folder / name) for name in ("ids.bin", "passages.bin")]
+        whole = meta == _meta(survey, sha256, *digests)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):  # missing or damaged
         return None
     return survey if whole else None
+
+
+def _sha256(path: Path) -> str:
+    with files.open_plain(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def prepare(source: Source, survey: Survey, folder: Path, say: Callable[[str], None]) -> None:
@@ -51,10 +53,9 @@ def prepare(source: Source, survey: Survey, folder: Path, say: Callable[[str], N
     with files.lock(folder.parent / ".lock", say):
         if prepared_survey(folder, source.sha256):
             return
-        say(
-            f"preparing {shown([path.name for path in source.texts])}: {sum(survey.lengths):,} "
-            f"characters, {len(survey.alphabet)} distinct"
-        )
+        names = abbreviated([path.name for path in source.texts])
+        size = f"{sum(survey.lengths):,} characters, {len(survey.alphabet)} distinct"
+        say(f"preparing {names}: {size}")
         with files.storage_errors(folder):
             files.remove(folder)
             mode = mode_of_copy(source.texts)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gpt.data.sources import shown
+from gpt.data.sources import abbreviated
 from gpt.data.text import changed, read_chunks, text_sha256
 
 SEPARATOR = "\n\n"  # ends a line, and is an empty line: what stands between paragraphs
@@ -47,7 +47,7 @@ class Source:
         Raises:
             Mistake: with exit code 3 if a file changed since its digest was taken.
         """
-        if len(self.texts) == 1:
+        if len(self.texts) == 1:  # the general way reads a file twice
             yield from self._share(0, 0, lengths[0])
             return
         cuts = [split_at(length, self.val_fraction) for length in lengths]
@@ -55,25 +55,26 @@ class Source:
             follows = False
             for index, (start, stop) in enumerate(zip(starts, stops, strict=True)):
                 if start < stop:
-                    yield from [SEPARATOR] if follows else []
+                    if follows:
+                        yield SEPARATOR
                     follows = True
                     yield from self._share(index, start, stop)
 
     def _share(self, index: int, start: int, stop: int) -> Iterator[str]:
         """Characters `start` to `stop` of one file, which is read to its end."""
         read, place = hashlib.sha256(), 0
-        for text in read_chunks([self.texts[index]], tell=read.update):
+        for text in read_chunks(self.texts[index], tell=read.update):
             yield text[max(start - place, 0) : max(stop - place, 0)]
             place += len(text)
         if read.hexdigest() != self.digests[index]:
-            raise changed(self.texts)
+            raise changed([self.texts[index]])
 
 
 def say_several(source: Source, say: Callable[[str], None]) -> None:
     """Say of several files their order, and which of them hold the same text."""
     if len(source.texts) == 1:
         return
-    names = shown([path.name for path in source.texts])
+    names = abbreviated([path.name for path in source.texts])
     say(
         f"{len(source.texts):,} files, in this order, an empty line between two, the end of each "
         f"kept for validation: {names}"

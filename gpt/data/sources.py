@@ -48,21 +48,19 @@ def own_texts(
     left_out: list[Path] = []
     with reading("data.text", Exit.CORPUS, fix):
         for path in (path for name in names for path in _named(name, fix)):
-            binary: list[Path] = []
-            found = _below(path, binary, fix) if path.is_dir() else [path]
-            left_out += binary
+            found = _below(path, left_out, fix) if path.is_dir() else [path]
             for text in found:
                 status = text.stat()
                 if texts.setdefault((status.st_dev, status.st_ino), text) is not text:
                     say(f"{text} is given twice: it is read once")
     if left_out:
-        say(f"left out, binary: {shown([str(path) for path in left_out])}")
+        say(f"left out, binary: {abbreviated([str(path) for path in left_out])}")
     for path in texts.values():
         require_utf8_head(path)
     return list(texts.values())
 
 
-def shown(names: list[str]) -> str:
+def abbreviated(names: list[str]) -> str:
     """The first names, how many are between, and the last: a line holds no thousand of them."""
     if len(names) <= NAMES_SHOWN + 2:  # "1 more" is no shorter than its name
         return ", ".join(names)
@@ -94,8 +92,8 @@ def _is_plain(path: Path) -> bool:
     return path.is_file() or path.is_dir()
 
 
-def _below(folder: Path, binary: list[Path], fix: str) -> list[Path]:
-    """The texts below `folder`, by name; the binary files are added to `binary`."""
+def _below(folder: Path, left_out: list[Path], fix: str) -> list[Path]:
+    """The texts below `folder`, by name; the binary files are added to `left_out`."""
     found = []
     for place, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -103,7 +101,7 @@ def _below(folder: Path, binary: list[Path], fix: str) -> list[Path]:
     texts: list[Path] = []
     for path in _in_order(found):
         if path.is_file():
-            (binary if is_binary(path) else texts).append(path)
+            (left_out if is_binary(path) else texts).append(path)
     if not texts:
         raise Mistake(Exit.CORPUS, f"data.text: {folder} is a directory without a text", fix)
     return texts

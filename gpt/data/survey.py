@@ -10,17 +10,17 @@ from gpt.data.shares import SEPARATOR
 from gpt.data.text import read_chunks
 from gpt.data.tokenizer import code_points
 
-NORMALISED = 1 << 22  # characters whose normalisation is looked at: it is slow for some scripts
+NORMALISED = 1 << 22  # characters that are checked for NFC: the check is slow for some scripts
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over the texts finds."""
+    """Lengths, alphabet and counts of the texts."""
 
     lengths: list[int]  # characters of each file
     alphabet: str  # with the separator's, if there are several
     counts: list[int]  # how often the files hold each character of the alphabet
-    composes: bool  # whether characters follow each other for which Unicode has a single one
+    composes: bool  # whether the first NORMALISED characters are not in Unicode's form NFC
 
 
 def survey_text(texts: list[Path]) -> Survey:
@@ -33,7 +33,7 @@ def survey_text(texts: list[Path]) -> Survey:
     lengths = [0] * len(texts)
     composes = False
     for index, path in enumerate(texts):
-        for text in read_chunks([path]):
+        for text in read_chunks(path):
             found = np.bincount(code_points(text))
             counts[: len(found)] += found
             lengths[index] += len(text)

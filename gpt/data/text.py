@@ -6,6 +6,7 @@ import shlex
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -14,39 +15,6 @@ from gpt.files import open_plain
 
 READABLE = "give a text that you may read"
 CHUNK = 1 << 18  # bytes read at once; a piece and what is made of it stay in the processor's cache
-
-
-def text_sha256(paths: Iterable[Path]) -> str:
-    """SHA-256 of the text of `paths` as UTF-8, line ends as "\\n"; nothing is decoded."""
-    digest = hashlib.sha256()
-    for path in paths:
-        for piece in _pieces(path):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def read_chunks(
-    paths: Iterable[Path], tell: Callable[[bytes], object] = lambda piece: None
-) -> Iterator[str]:
-    """The text of `paths` in order, decoded piece by piece.
-
-    Args:
-        tell: is called with the bytes of each piece; together they are those of `text_sha256`.
-
-    Raises:
-        Mistake: with exit code 3 at the first byte that is not UTF-8, naming its offset.
-    """
-    for path in paths:
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        try:
-            for piece in _pieces(path):
-                tell(piece)
-                yield decoder.decode(piece)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            raise _not_utf8(path) from None
-
-
 BOMS = {  # the longer first: UTF-32's begins with UTF-16's
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -58,14 +26,48 @@ NULS_OF_UTF16 = 0.3  # of every second byte; a text that is mostly Latin has nea
 NULS_OF_A_TEXT = 64  # in the head, at most: a stray NUL is odd, but no reason to refuse a text
 
 
+def text_sha256(paths: Iterable[Path]) -> str:
+    """SHA-256 of the text of `paths` as UTF-8, line ends as "\\n"; nothing is decoded."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for piece in _pieces(path):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def read_chunks(path: Path, tell: Callable[[bytes], object] = lambda piece: None) -> Iterator[str]:
+    """The text of `path`, decoded piece by piece.
+
+    Args:
+        tell: is called with the bytes of each piece; together they are those of `text_sha256`.
+
+    Raises:
+        Mistake: with exit code 3 at the first byte that is not UTF-8, naming its offset.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for piece in _pieces(path):
+            tell(piece)
+            yield decoder.decode(piece)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+
+
 def has_bom(path: Path) -> bool:
     """Whether `path` begins with UTF-8's byte order mark."""
     return _head(path).startswith(codecs.BOM_UTF8)
 
 
 def is_binary(path: Path) -> bool:
-    """Whether `path` begins with more NUL bytes than a text, or with some and is not UTF-8."""
-    head = _head(path)
+    """Whether `path` begins with more NUL bytes than a text, or with some and is not UTF-8.
+
+    UTF-16 and UTF-32 are not binary.
+    """
+    return _is_binary(_head(path))
+
+
+def _is_binary(head: bytes) -> bool:
     if b"\0" not in head or _wide_encoding(head):
         return False
     try:
@@ -81,11 +83,12 @@ def require_utf8_head(path: Path) -> None:
     Raises:
         Mistake: with exit code 3 and the command that converts it.
     """
-    if encoding := _wide_encoding(_head(path)):
+    head = _head(path)
+    if encoding := _wide_encoding(head):
         name, made = shlex.quote(str(path)), shlex.quote(str(path.with_suffix(".utf8.txt")))
         fix = f"iconv -f {encoding} -t UTF-8 {name} > {made}, and give that file"
         raise Mistake(Exit.CORPUS, f"{path} is {encoding}, not UTF-8", fix)
-    if is_binary(path):
+    if _is_binary(head):
         what = f"{path} is binary: it holds NUL bytes"
         raise Mistake(Exit.CORPUS, what, "unpack it, or save its text as UTF-8")
 
@@ -127,11 +130,12 @@ def changed(paths: Iterable[Path]) -> Mistake:
 
 def _pieces(path: Path) -> Iterator[bytes]:
     """The bytes of `path` piece by piece, without a BOM, every line end as "\\n"."""
-    bar = tqdm(
-        total=0, desc="reading", unit="B", unit_scale=True, leave=False, delay=1, disable=None
-    )
-    with bar, reading(path, Exit.CORPUS, READABLE), open_plain(path) as file:
-        bar.total = path.stat().st_size
+    options: dict[str, Any] = {"desc": "reading", "unit": "B", "unit_scale": True, "leave": False}
+    with (
+        reading(path, Exit.CORPUS, READABLE),
+        open_plain(path) as file,
+        tqdm(total=path.stat().st_size, delay=1, disable=None, **options) as bar,
+    ):
         file.seek(3 if file.read(3) == codecs.BOM_UTF8 else 0)
         after_cr = False
         while data := file.read(CHUNK):

@@ -34,7 +34,7 @@ from gpt.storage.run_directory import checkpoints_of, newest_run
 
 HERE = Path(__file__).parent
 MOST_PARAMETERS = 3_000_000  # above it, the file holds the text's traces instead of the weights
-MOST_TEXT = 1024  # characters that a page opens with: time and memory grow with their square
+MOST_TEXT = 1024  # characters of a text: time and memory grow with their square
 MOST_LOGITS = 2**17  # of torch's, to compare with
 MOST_HISTORY = 600_000  # weights and logits of other checkpoints: some 0.9 MB
 MOST_STEPS = 24  # other checkpoints
@@ -182,7 +182,7 @@ def _weights(model: GPT, tokens: Tensor) -> dict[str, Any]:
 
 
 def encodable(checkpoint: Checkpoint, text: str) -> str:
-    """`text`, if the checkpoint's model can read it and a page can show it.
+    """`text`, if the checkpoint's model can read it and it is no longer than MOST_TEXT.
 
     Raises:
         Mistake: with exit code 2 if it cannot.
@@ -194,7 +194,7 @@ def encodable(checkpoint: Checkpoint, text: str) -> str:
         what = f"the text has {len(text)} characters, the model sees {block_size} at once"
         raise Mistake(Exit.USAGE, what, f"give at most {min(block_size, MOST_TEXT)} characters")
     if len(text) > MOST_TEXT:
-        what = f"the text has {len(text)} characters, a page shows {MOST_TEXT}"
+        what = f"the text has {len(text)} characters, {MOST_TEXT} is the most"
         raise Mistake(Exit.USAGE, what, f"give at most {MOST_TEXT} characters")
     try:
         checkpoint.tokenizer.encode(text)
@@ -251,7 +251,7 @@ def pack(tensors: Iterable[Tensor]) -> str:
 
 def beyond_16_bits() -> Mistake:
     what = "the model's weights, or what it makes of the text, are beyond 16-bit floats (65,504)"
-    fix = "use another checkpoint of the run, or another run: such weights come of a lost training"
+    fix = "use another checkpoint of the run, or another run: this training has diverged"
     return Mistake(Exit.CHECKPOINT, what, fix)
 
 

@@ -47,7 +47,7 @@ class Sample:
         """Take the next character that was generated; return the text that is sure now."""
         if self.ended:
             return ""
-        if character == "\n" != self._last and self._count >= self._may_cut_from:
+        if character == "\n" and self._last != "\n" and self._count >= self._may_cut_from:
             self._cut = len(self._held)
         self._held += character
         self._count, self._last = self._count + 1, character

@@ -1,4 +1,4 @@
-"""Is a model any good? Beside counting and compression, and against learning by heart."""
+"""Is a model any good? It is compared with counting and compression, and searched for copies."""
 
 import lzma
 import math
@@ -17,8 +17,8 @@ from gpt.generation.writer import start_of
 from gpt.judge.copies import Copies
 from gpt.judge.ngram import NGrams, best_order, loss
 from gpt.judge.scores import (
+    Rows,
     Scores,
-    Table,
     by_context,
     by_kind,
     calibration,
@@ -69,7 +69,7 @@ def judge(
     yield "verdict", verdict(difference, found)
 
 
-def baselines(ngrams: NGrams, train: Ids, val: Ids, tokenizer: CharTokenizer) -> Table:
+def baselines(ngrams: NGrams, train: Ids, val: Ids, tokenizer: CharTokenizer) -> Rows:
     """The losses of what has learned nothing, or has only counted, on the same text."""
     losses = {
         "uniform": math.log(len(tokenizer)),
@@ -84,7 +84,7 @@ def baselines(ngrams: NGrams, train: Ids, val: Ids, tokenizer: CharTokenizer) ->
 
 
 def perplexity(nats: float) -> float:
-    """Of how many characters, all alike, the next one would be as hard to tell."""
+    """How many equally likely characters would make the next one as hard to guess."""
     return math.exp(nats) if nats < MOST_NATS else math.inf
 
 
@@ -126,7 +126,7 @@ def written(model: GPT, ngrams: NGrams, val: Ids, tokenizer: CharTokenizer) -> d
     return {"model": own, f"{ngrams.order}-gram": counted, "held-out": held_out}
 
 
-def copies(texts: dict[str, Ids], train: Ids, tokenizer: CharTokenizer) -> Table:
+def copies(texts: dict[str, Ids], train: Ids, tokenizer: CharTokenizer) -> Rows:
     """What each of `texts` has word for word from the training text."""
     rows = []
     for name, text in texts.items():
@@ -137,7 +137,7 @@ def copies(texts: dict[str, Ids], train: Ids, tokenizer: CharTokenizer) -> Table
     return rows
 
 
-def verdict(difference: dict[str, float | None], found: Table) -> str:
+def verdict(difference: dict[str, float | None], found: Rows) -> str:
     """The judgement in words, by the rules at the top of this module."""
     by = difference["loss"] or 0
     unsure = SURE * (difference["standard_error"] or math.inf)

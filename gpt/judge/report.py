@@ -4,7 +4,7 @@ from typing import Any
 
 from gpt.attention.glyphs import glyph
 from gpt.judge.judge import COPY
-from gpt.judge.scores import Table
+from gpt.judge.scores import Rows
 
 WIDTH, TITLE = 100, 24  # columns: of all, and of the titles of rows
 LONGEST_QUOTE = 60  # characters of a copied run that are shown
@@ -82,7 +82,7 @@ def _costliest(result: dict[str, Any]) -> str:
     )
 
 
-def _losses(rows: Table) -> list[str]:
+def _losses(rows: Rows) -> list[str]:
     return [f"{row['loss']:.3f}" for row in rows]
 
 

@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from gpt.model import GPT
 
 Ids = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.floating]
-Table = list[dict[str, Any]]
+Rows = list[dict[str, Any]]
 
 BLOCKS = 100  # of the text, for the standard error: enough to average over, long enough to differ
 SHORTEST_BLOCK = 10  # characters
@@ -43,7 +43,7 @@ class Scores:
 def score(model: GPT, ids: npt.NDArray[np.unsignedinteger]) -> Scores:
     """The exact loss of `ids` (N,), the same bits as `exact_loss`, and what it is the mean of.
 
-    One pass over the text: what the model says in it is noted.
+    One pass: a hook reads the logits from which `exact_loss` computes.
     """
     scores = Scores(0, *(np.empty(len(ids) - 1, dtype=d) for d in (np.float32, np.float32, bool)))
     done = 0
@@ -60,7 +60,7 @@ def score(model: GPT, ids: npt.NDArray[np.unsignedinteger]) -> Scores:
 
     with model.register_forward_hook(note):
         loss = exact_loss(model, ids)
-    return Scores(loss, scores.losses, scores.sure, scores.right)
+    return replace(scores, loss=loss)
 
 
 def standard_error(values: Floats) -> float | None:
@@ -78,7 +78,7 @@ def standard_error(values: Floats) -> float | None:
     return float(means.std(ddof=1) / math.sqrt(blocks))
 
 
-def by_context(losses: Floats, block_size: int) -> Table:
+def by_context(losses: Floats, block_size: int) -> Rows:
     """The mean loss by the number of characters that the model saw: 1, 2, 3-4, 5-8, 9-16, ..."""
     seen = np.arange(len(losses)) % block_size + 1
     most = min(block_size, len(losses))
@@ -90,7 +90,7 @@ def by_context(losses: Floats, block_size: int) -> Table:
     return rows
 
 
-def by_kind(losses: Floats, ids: Ids, alphabet: str) -> Table:
+def by_kind(losses: Floats, ids: Ids, alphabet: str) -> Rows:
     """The mean loss by kind of character, of the text `ids` (N,) without its first.
 
     Each character has one kind; those that the text lacks are left out. A capital is one wherever
@@ -113,8 +113,8 @@ def _kind(character: str) -> int:
     return FIRST if category[0] in "LM" else OTHER
 
 
-def costliest(losses: Floats, ids: Ids, alphabet: str, most: int = 10) -> Table:
-    """The characters whose losses sum up to most, of the text `ids` (N,) without its first."""
+def costliest(losses: Floats, ids: Ids, alphabet: str, most: int = 10) -> Rows:
+    """The `most` characters with the largest sums of losses; `ids` (N,) are the text's."""
     targets = ids[1:]
     total = np.bincount(targets, weights=losses, minlength=len(alphabet))
     chosen = [n for n in np.argsort(-total, kind="stable")[:most] if (targets == n).any()]

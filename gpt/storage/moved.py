@@ -8,7 +8,7 @@ from pathlib import Path
 from gpt.errors import Exit, Mistake
 from gpt.storage.checkpoint import Checkpoint, save_checkpoint
 from gpt.storage.manifest import checkpoint_name
-from gpt.storage.run_directory import shown
+from gpt.storage.run_directory import for_shell
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def _save(run: Path, where: Callable[[], Path | None], checkpoint: Checkpoint) -
         what = f"{run} was removed while training, or moved to another disk"
         raise Mistake(Exit.STORAGE, what, "resume it where it is now, or train anew")
     if place != run:
-        fix = f"step {step} is saved there; go on with: python train.py --resume {shown(place)}"
+        fix = f"step {step} is saved there; go on with: python train.py --resume {for_shell(place)}"
         raise Mistake(Exit.STORAGE, f"{run} was moved to {place} while training", fix)
 
 

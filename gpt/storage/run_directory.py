@@ -55,7 +55,7 @@ def _require_unused(path: Path, given: str) -> None:
     left = {".lock", ".lock.holder", "checkpoints"}
     if {item.name for item in path.iterdir()} - left or checkpoints_of(path):
         what = f"{given} is not empty: a new run does not write over it"
-        fix = f"go on with --resume {shown(path)}, or give another --run.dir"
+        fix = f"go on with --resume {for_shell(path)}, or give another --run.dir"
         raise Mistake(Exit.BUSY, what, fix)
 
 
@@ -190,7 +190,7 @@ def _newest_first() -> list[Path]:
     return sorted(runs, key=lambda run: (run / "checkpoints").stat().st_mtime, reverse=True)
 
 
-def shown(path: Path) -> str:
+def for_shell(path: Path) -> str:
     """`path` as one would type it in a shell, from the working directory."""
     place = path
     with suppress(OSError):  # the working directory may have been deleted

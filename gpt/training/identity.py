@@ -12,7 +12,7 @@ from gpt.command.config_file import is_changeable, load_config
 from gpt.config import Config, fields
 from gpt.data.corpus import Corpus, load_corpus
 from gpt.data.shares import Source
-from gpt.data.sources import own_texts, shown
+from gpt.data.sources import abbreviated, own_texts
 from gpt.data.text import text_sha256
 from gpt.device import device_name, find_device, uses_bf16
 from gpt.errors import Exit, Mistake
@@ -62,13 +62,13 @@ def config_of(
         say(f"there is no {path}; the settings are those of the checkpoint")
         return change(saved)
     try:
-        shown = load_config(path)
+        written = load_config(path)
     except Mistake as mistake:
         fix = "restore it, or remove it to go on with the checkpoint's settings"
         raise Mistake(mistake.exit_code, mistake.what, fix) from None
-    named = change(saved).data.text == change(shown).data.text  # now, or they do not differ
-    for key in _differing(saved, shown):
-        before, now = _value(saved, key), _value(shown, key)
+    named = change(saved).data.text == change(written).data.text  # now, or they do not differ
+    for key in _differing(saved, written):
+        before, now = _value(saved, key), _value(written, key)
         if key == "data.text" and named:
             continue
         if key == "data.text" or not is_changeable(key):
@@ -78,7 +78,7 @@ def config_of(
                 Exit.CHECKPOINT, what, f"leave a stranger's run alone; if it is yours, {way}"
             )
         say(f"{path} changes {key}: {before!r} -> {now!r}")
-    return change(saved.model_copy(update={"train": shown.train, "log": shown.log}))
+    return change(saved.model_copy(update={"train": written.train, "log": written.log}))
 
 
 def _differing(one: Config, other: Config) -> list[str]:
@@ -103,11 +103,11 @@ def corpus_of(checkpoint: Checkpoint, config: Config, say: Callable[[str], None]
     if text is not None:
         is_moved = text != checkpoint.config.data.text
         if not is_moved:  # nobody named it today
-            say(f"the run's text: {shown([text] if isinstance(text, str) else text)}")
+            say(f"the run's text: {abbreviated([text] if isinstance(text, str) else text)}")
         texts = own_texts(text, fix="give --data.text PATH (the same text, moved)")
         known = checkpoint.progress.identity.get("corpus")
         found = Source(texts, config.data.val_fraction).sha256 if is_moved or texts[1:] else known
-        names = shown([str(path) for path in texts])
+        names = abbreviated([str(path) for path in texts])
         if found != known == text_sha256(texts):
             what = f"{names}: the run read them as one text, only whose end it kept for validation"
             together = " ".join(shlex.quote(str(path)) for path in texts)

@@ -20,12 +20,12 @@ from gpt.storage.manifest import checkpoint_name
 from gpt.storage.run_directory import (
     checkpoints_of,
     create_run,
+    for_shell,
     known_runs,
     locked,
     require_listable,
     require_no_links,
     set_aside,
-    shown,
     tidy,
 )
 from gpt.threads import sharing_cores
@@ -174,7 +174,7 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
     ):
         trainer = Trainer(config, corpus, run, start, monitor)
         progress = trainer.train()
-    place = shown(run)
+    place = for_shell(run)
     if trainer.stop_signal:
         say(f"stopped after step {progress.step}; go on with: python train.py --resume {place}")
         return 128 + trainer.stop_signal
@@ -188,7 +188,7 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
     say(f"best val loss {loss}, run {place}; go on with:")
     say(f"  python sample.py --run {place}")
     if config.log.tensorboard:
-        say(f"  tensorboard --logdir {shown(run.parent)}")
+        say(f"  tensorboard --logdir {for_shell(run.parent)}")
     return Exit.DONE
 
 

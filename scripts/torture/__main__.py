@@ -1,3 +1,5 @@
+"""The command. It stands apart from torture.py because mypy takes only one `__main__`."""
+
 import sys
 
 from torture import main

@@ -10,7 +10,7 @@ TEXT = "ROMEO:\nBut soft, what light through yonder window breaks?\n\nJULIET:\nA
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """What a finished run leaves on disk without its clocks; kills must not change it."""
+    """The checkpoints, metrics and names that a run has left, without clocks."""
     paths = sorted((run / "checkpoints").glob("step-*"))
     left: dict[str, Any] = {"checkpoints": [path.name for path in paths]}
     for path in paths:

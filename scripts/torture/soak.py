@@ -1,8 +1,8 @@
 """Minutes of everything at once, at random: train, kill, stop, resume, sample, evaluate, explore,
 while checkpoints rotate and TensorBoard's tab is asked for them.
 
-Each command is a process of its own. Held against it: its exit code is one that the contract
-lists for what was done to it; a run that has finished is the same as one that nothing happened to;
+Each command is a process of its own. What must hold: its exit code is one that the contract lists
+for what was done to it; a run that has finished is the same as one that nothing happened to;
 a checkpoint has one text and one loss, whenever it is asked; the tab answers 200, or 404 or 410 for
 a checkpoint that is gone.
 """
@@ -63,7 +63,7 @@ class Soak:
         return self.folder / f"{kind}.yaml"
 
     def go(self, minutes: float) -> None:
-        """Let nothing happen to each run at first; then everything."""
+        """Train each run undisturbed once, then start all jobs."""
         began = time.monotonic()
         for kind, run in self.runs:
             self.check(self.command("train.py", *self.fresh(kind, run)), {0})
