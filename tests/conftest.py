@@ -6,7 +6,9 @@ import re
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from explorer_pages import settle
 from hypothesis import settings
 
+import gpt.files
 import gpt.paths
 from gpt.config import Config
 from gpt.data.corpus import Corpus, load_corpus
@@ -70,6 +73,22 @@ def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs and prepared corpora land in the test's own folder, never in the project's."""
     monkeypatch.setattr(gpt.paths, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(gpt.paths, "DATA", tmp_path / "data")
+
+
+def said_while_locked(lock: Path, work: Callable[[Callable[[str], None]], object]) -> list[str]:
+    """What `work` says while another holds `lock`, which is given free once that is said."""
+    said: list[str] = []
+    other = ExitStack()
+    other.enter_context(gpt.files.lock(lock))
+
+    def say(line: str) -> None:
+        said.append(line)
+        threading.Thread(target=other.close).start()
+
+    worker = threading.Thread(target=work, args=(say,))
+    worker.start()
+    worker.join(timeout=60)
+    return said
 
 
 @pytest.fixture

@@ -7,14 +7,15 @@ import os
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import said_while_locked
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -304,6 +305,7 @@ def test_a_text_that_changes_while_it_is_read(
 
 IN_LITTLE_MEMORY = """
 import resource, sys
+from functools import partial
 from pathlib import Path
 from gpt import paths
 from gpt.data import corpus
@@ -375,18 +377,9 @@ def test_a_pipe_in_place_of_a_prepared_file_is_damage(write: Write, name: str) -
 
 
 def test_who_prepares_a_text_now_is_said(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(write("hello world " * 5))
     monkeypatch.setattr(files, "WAITS_IN_SILENCE", 0.01)
-    config, said = config_of(write("hello world " * 5)), list[str]()
-    other = ExitStack()
-    other.enter_context(files.lock(paths.DATA / "prepared" / ".lock"))
-
-    def say(line: str) -> None:
-        said.append(line)
-        threading.Thread(target=other.close).start()
-
-    reader = threading.Thread(target=load_corpus, args=(config, say))
-    reader.start()
-    reader.join(timeout=60)
+    said = said_while_locked(paths.DATA / "prepared" / ".lock", partial(load_corpus, config))
     assert said[0].startswith(f"waiting: another process (pid {os.getpid()} on ")
     assert said[1].startswith("preparing ")
 

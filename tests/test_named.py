@@ -6,12 +6,13 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import said_while_locked
 
 from gpt import paths
 from gpt.config import Config
@@ -99,17 +100,7 @@ def test_what_is_in_the_way_is_said_before_the_fetch(
 def test_who_fetches_a_corpus_now_is_said(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(named, "TINYSHAKESPEARE_URL", f"{web}/good")
     monkeypatch.setattr(named.files, "WAITS_IN_SILENCE", 0.01)
-    said: list[str] = []
-    other = ExitStack()
-    other.enter_context(named.files.lock(paths.DATA / ".tinyshakespeare.lock"))
-
-    def say(line: str) -> None:
-        said.append(line)
-        threading.Thread(target=other.close).start()
-
-    reader = threading.Thread(target=load_corpus, args=(NAMED, say))
-    reader.start()
-    reader.join(timeout=60)
+    said = said_while_locked(paths.DATA / ".tinyshakespeare.lock", partial(load_corpus, NAMED))
     assert said[0].startswith(f"waiting: another process (pid {os.getpid()} on ")
     assert said[1].startswith("downloading ")
 
