@@ -72,14 +72,14 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         "half of N (line), or keep all of them (length) [line]")  # fmt: skip
     add("--stop", metavar="TEXT", type=not_empty,
         help=r"end before this text, in bash $'\n\n' for an empty line")  # fmt: skip
-    add("--num-samples", metavar="N", type=number(int, 1, 2**63 - 1), default=1,
+    add("--num-samples", metavar="N", type=number(int, 1), default=1,
         help="how many samples to generate [1]")  # fmt: skip
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--separator", metavar="TEXT",
         help="a line between samples [a ruler on a terminal, else an empty line]")  # fmt: skip
     form.add_argument("--json", action="store_true",
         help="print one JSON object a line for each sample, with how it ended")  # fmt: skip
-    add("--seed", metavar="N", type=number(int, 0, 2**63 - 1), default=1337,
+    add("--seed", metavar="N", type=number(int, 0), default=1337,
         help="seed of the samples [1337]")  # fmt: skip
     add("--temperature", metavar="X", type=number(float, 0), default=0.8,
         help="divides the logits: below 1 safer, above 1 more varied, 0 greedy [0.8]")  # fmt: skip

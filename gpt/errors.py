@@ -64,8 +64,8 @@ def cannot(verb: str, name: object, problem: OSError, exit_code: Exit, fix: str)
     """The mistake of a file that the system does not let us `verb`.
 
     Args:
-        name: what it is called where the system does not say.
-        exit_code, fix: where it is the file's matter, and not that of a full disk, say.
+        name: of the file, where the system's error has none.
+        exit_code, fix: of a fault of the file itself; a full disk, say, has its own in _SYSTEM.
     """
     place, reason = problem.filename or name, problem.strerror or str(problem)
     code, what, fix = _SYSTEM.get(problem.errno or 0, (exit_code, None, fix))

@@ -227,7 +227,7 @@ def lock(path: Path, say: Callable[[str], None] | None = None) -> Iterator[None]
     Who holds it is said beside it, in `<path>.holder`: Windows lets nobody read a locked file.
 
     Args:
-        say: is told who holds it, where that takes more than a second; None: do not wait.
+        say: is told who holds it, once the wait exceeds a second; None: do not wait.
 
     Raises:
         Mistake: with exit code 7, naming the holder, if another process holds it and there is no

@@ -23,7 +23,7 @@ def require_path(text: str) -> str:
     if "\0" in text:
         raise BadValue(f"the path {text!r} holds a NUL", "leave it out: no file has it in its name")
     try:
-        longest = max(len(name.encode()) for name in [*Path(text).parts, ""])
+        longest = max((len(name.encode()) for name in Path(text).parts), default=0)
     except UnicodeEncodeError:  # Python reads such bytes as lone surrogates
         what = f"the path {text!r} is not UTF-8"
         raise BadValue(what, "rename it: configs and checkpoints hold paths as text") from None

@@ -2,9 +2,9 @@
 
 An operation on several threads ends at a barrier. OpenMP's threads spin there for milliseconds,
 which is fastest on an idle machine. On a busy one they spin while the thread that they wait for
-has no core: training took three to five times as long. OpenMP itself stops spinning once a process
+has no core, which makes training several times slower. OpenMP itself stops spinning once a process
 has more threads than cores (libgomp's "throttled" spin count, LLVM's "oversubscribed"). So we
-give it more threads while others need the processor: a second team, which does no work.
+give it more threads while others need the processor: idle teams, which do no work.
 """
 
 import os
@@ -17,7 +17,7 @@ import psutil
 import torch
 
 LOOK_SECONDS = 0.5  # how often the load is measured
-CROWDED = 0.3  # cores that others lack or take from us; from there on, sleeping is faster
+CROWDED = 0.3  # cores needed beyond those there are; chosen by trial
 
 
 @contextmanager

@@ -286,7 +286,7 @@ def test_what_an_older_version_did_not_write_down_is_unknown(
     said = f"numpy unknown -> {np.__version__}; mode unknown -> eager"
     assert said in refusal(run)
     assert go_on(run, train__max_steps=9) == Exit.DONE
-    assert f"the undisturbed run: {said}\n" in capsys.readouterr().err
+    assert f"the uninterrupted run: {said}\n" in capsys.readouterr().err
     assert load_last(run, ignore).progress.identity["numpy"] == np.__version__
 
 

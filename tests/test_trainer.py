@@ -420,7 +420,7 @@ def test_what_differs_is_said(trained: Trained, capsys: pytest.CaptureFixture[st
     assert "not bit for bit" not in capsys.readouterr().err
     go_on(run, train__max_steps=8, train__threads=2)
     torch.set_num_threads(1)
-    assert "not bit for bit the undisturbed run: threads 1 -> 2" in capsys.readouterr().err
+    assert "not bit for bit the uninterrupted run: threads 1 -> 2" in capsys.readouterr().err
 
 
 def test_an_exact_resume_is_one_with_nothing_changed(trained: Trained) -> None:

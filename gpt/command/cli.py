@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 def number(
     kind: type[int] | type[float], least: float, most: float | None = None
 ) -> Callable[[str], int | float]:
-    """An argparse type: a number in [least, most], by default of any that the machine counts in."""
+    """An argparse type: a number in [least, most], by default up to the largest of its kind."""
     limit = most if most is not None else sys.maxsize if kind is int else sys.float_info.max
 
     def read(text: str) -> int | float:

@@ -123,7 +123,7 @@ class _Document:
 
 
 def _key(node: yaml.Node) -> str:
-    """The name that stands before a colon; a mapping may stand there too, and bytes of no text."""
+    """The key of a mapping. Anything but a non-empty text that UTF-8 can hold is refused."""
     try:
         if isinstance(node, yaml.ScalarNode) and node.value.encode():
             return str(node.value)
@@ -165,7 +165,7 @@ def _validate(document: _Document, overrides: dict[str, Any]) -> Config:
 def _together(mistakes: list[Mistake]) -> Mistake:
     first, *more = mistakes
     if (left := len(mistakes) - MOST_MISTAKES) > 0:
-        rest = Mistake(Exit.USAGE, f"{left} more mistakes of this kind", "mend these first")
+        rest = Mistake(Exit.USAGE, f"{left} more mistakes", "fix these first")
         more = [*more[: MOST_MISTAKES - 1], rest]
     first.more = tuple(more)
     return first

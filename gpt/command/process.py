@@ -16,9 +16,13 @@ from gpt.errors import LESS_MEMORY, Exit, Mistake, cannot, say
 
 LEAST_ADDRESSES = 3 * 2**28  # bytes; below it, torch and its libraries cannot even be loaded
 OUT_OF_MEMORY = (  # said by torch, by the loader of libraries, by Python
-    *("OutOfMemory", "can't allocate", "annot allocate"),
-    *("failed to map segment", "can't start new thread"),
+    "OutOfMemory",
+    "can't allocate",
+    "annot allocate",
+    "failed to map segment",
+    "can't start new thread",
 )
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 def run_command(main: Callable[[list[str]], int]) -> int:
@@ -176,9 +180,6 @@ def as_mistake(problem: Exception) -> Mistake:
         return Mistake(Exit.USAGE, f"not enough memory: {problem}", LESS_MEMORY)
     fix = "this is a bug: please report it with the output of --debug"
     return Mistake(Exit.BUG, what, fix)
-
-
-STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 @contextmanager

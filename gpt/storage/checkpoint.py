@@ -72,6 +72,11 @@ class Checkpoint:
     weights: dict[str, Tensor]
     optimizer_state: dict[str, Tensor]  # see gpt.optim.optimizer_state; empty before step 1
 
+    @property
+    def name(self) -> str:
+        """Of the folder that it is saved in."""
+        return checkpoint_name(self.progress.step, self.progress.owes_evaluation)
+
     def make_model(self) -> GPT:
         """The model with its weights, in evaluation mode, on the CPU."""
         model = GPT(self.config.model, len(self.tokenizer))
@@ -95,7 +100,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
         "config.json": to_json(checkpoint.config.model_dump()),
         "vocabulary.json": to_json(checkpoint.tokenizer.alphabet),
     }
-    path = run / "checkpoints" / checkpoint_name(progress.step, progress.owes_evaluation)
+    path = run / "checkpoints" / checkpoint.name
     files.publish_directory(path, with_manifest(contents, progress.step, progress.val_loss))
     tidy(run, checkpoint.config.log.keep)
     return path
@@ -105,7 +110,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint and verify each of its bytes.
 
     Raises:
-        Mistake: with exit code 4, naming the file that is missing, damaged or foreign.
+        Mistake: with exit code 4, naming the file that is missing, damaged or foreign; 5 if it may
+            be whole but may not be read.
     """
     if not path.is_dir():
         names = ", ".join(other.name for other in checkpoints_of(path.absolute().parents[1])[-5:])
@@ -129,9 +135,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
     if checkpoint.progress.step != json.loads(content["manifest.json"])["step"]:
         raise damaged(path, f"training.json is that of step {checkpoint.progress.step}")
-    name = checkpoint_name(checkpoint.progress.step, checkpoint.progress.owes_evaluation)
-    if is_checkpoint_name(path.name) and path.name != name:
-        raise damaged(path, f"it was renamed: it is {name}")
+    if is_checkpoint_name(path.name) and path.name != checkpoint.name:
+        raise damaged(path, f"it was renamed: it is {checkpoint.name}")
     _check_sizes(path, checkpoint)
     _check_tensors(path, checkpoint)
     return checkpoint

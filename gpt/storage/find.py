@@ -48,7 +48,7 @@ def load_last(run: Path, say: Callable[[str], None]) -> Checkpoint:
     """The newest whole checkpoint of a run; `say` is told which steps a damaged one costs.
 
     Raises:
-        Mistake: with exit code 4 if none is whole; 5 if one is in the way that cannot be read.
+        Mistake: with exit code 4 if none is whole; 5 if one cannot be read.
     """
     checkpoint, damage = _first_whole(lambda: checkpoints_of(run)[::-1])
     newest, mistake = next(iter(damage.items()), (run, None))

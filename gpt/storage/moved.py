@@ -7,7 +7,6 @@ from pathlib import Path
 
 from gpt.errors import Exit, Mistake
 from gpt.storage.checkpoint import Checkpoint, save_checkpoint
-from gpt.storage.manifest import checkpoint_name
 from gpt.storage.run_directory import for_shell
 
 
@@ -24,7 +23,6 @@ def saving(run: Path) -> Iterator[Callable[[Checkpoint], None]]:
 
 def _save(run: Path, where: Callable[[], Path | None], checkpoint: Checkpoint) -> None:
     step = checkpoint.progress.step
-    name = checkpoint_name(step, checkpoint.progress.owes_evaluation)
     place, saved = where(), False
     while place and not saved:
         try:
@@ -33,7 +31,7 @@ def _save(run: Path, where: Callable[[], Path | None], checkpoint: Checkpoint) -
             if where() == place:
                 raise
         place = where()  # it may have been moved while it was written to
-        saved = place is not None and (place / "checkpoints" / name).exists()
+        saved = place is not None and (place / "checkpoints" / checkpoint.name).exists()
     if not place:
         what = f"{run} was removed while training, or moved to another disk"
         raise Mistake(Exit.STORAGE, what, "resume it where it is now, or train anew")

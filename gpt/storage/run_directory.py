@@ -83,9 +83,7 @@ def require_no_links(run: Path) -> None:
         for path in (Path(folder, name) for name in names + others):
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
                 what = f"{path} is a link or no plain file: what is written there lands elsewhere"
-                raise Mistake(
-                    Exit.CHECKPOINT, what, "replace it by the file or directory that it points to"
-                )
+                raise Mistake(Exit.CHECKPOINT, what, "replace it by a plain file or directory")
 
 
 def require_listable(run: Path) -> None:

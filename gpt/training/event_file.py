@@ -63,7 +63,7 @@ class SessionWriter(SummaryWriter):
 
 
 def later_name(run: Path) -> str:
-    """A name with the time in seconds, or with a later one if an event file has a later one."""
+    """A name that sorts last: the time in seconds, or one more than the latest event file's."""
     names = (re.match(r"events\.out\.tfevents\.(\d+)", path.name) for path in run.iterdir())
     after = max((int(name[1]) + 1 for name in names if name), default=0)
     return f"events.out.tfevents.{max(int(time.time()), after):010d}"

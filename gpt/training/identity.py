@@ -45,7 +45,7 @@ def config_of(
     change: Callable[[Config], Config],
     say: Callable[[str], None],
 ) -> Config:
-    """The config of a run that goes on: what its config.yaml shows, so that there are no two faces.
+    """The config of a run that goes on: that of its config.yaml, so what one reads there runs.
 
     A session may end after it wrote config.yaml and before it saved. So settings that a resume may
     change are config.yaml's; all others, and the text unless `change` names it, must be the
@@ -66,10 +66,11 @@ def config_of(
     except Mistake as mistake:
         fix = "restore it, or remove it to go on with the checkpoint's settings"
         raise Mistake(mistake.exit_code, mistake.what, fix) from None
-    named = change(saved).data.text == change(written).data.text  # now, or they do not differ
+    # the command names the text, or both configs name the same
+    text_settled = change(saved).data.text == change(written).data.text
     for key in _differing(saved, written):
         before, now = _value(saved, key), _value(written, key)
-        if key == "data.text" and named:
+        if key == "data.text" and text_settled:
             continue
         if key == "data.text" or not is_changeable(key):
             what = f"{path} says {key} {now!r}, but the checkpoint {before!r}"
@@ -82,7 +83,7 @@ def config_of(
 
 
 def _differing(one: Config, other: Config) -> list[str]:
-    """The keys in which two configs of a run differ; where it lies is what the command says."""
+    """The keys in which two configs of a run differ, but run.dir, which the command gives."""
     keys = [key for key in fields() if key != "run.dir"]
     return [key for key in keys if _value(one, key) != _value(other, key)]
 
@@ -135,7 +136,7 @@ def compare(start: Checkpoint, config: Config, corpus: Corpus, exact: bool) -> s
     if exact:  # the user's own changes need no warning, but they make another run of it
         before |= _settings(start.config)
         now |= _settings(config)
-    before = {key: before.get(key, "unknown") for key in now}  # to an older version of the project
+    before = {key: before.get(key, "unknown") for key in now}  # older versions saved fewer keys
     changed = [key for key in now if before[key] != now[key]]
     differences = "; ".join(_difference(key, before[key], now[key]) for key in changed)
     if differences and exact:
@@ -143,7 +144,7 @@ def compare(start: Checkpoint, config: Config, corpus: Corpus, exact: bool) -> s
         raise Mistake(Exit.CHECKPOINT, what, "restore them, or leave out --exact")
     if exact:
         _require_promised(config)
-    return f"warning: not bit for bit the undisturbed run: {differences}" if differences else None
+    return f"warning: not bit for bit the uninterrupted run: {differences}" if differences else None
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from gpt.evaluate import bits
 from gpt.memory import require_memory, step_memory
 from gpt.storage.checkpoint import Checkpoint, Progress, save_checkpoint
 from gpt.storage.find import load_last
-from gpt.storage.manifest import checkpoint_name
 from gpt.storage.run_directory import (
     checkpoints_of,
     create_run,
@@ -84,7 +83,7 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
 
     Args:
         change: gives the config of this session, made of the run's (see `config_of`).
-        exact: refuse to continue where the bytes would differ from an undisturbed run's.
+        exact: refuse to continue where the bytes would differ from an uninterrupted run's.
 
     Raises:
         Mistake: with exit code 4 if there is no whole checkpoint, config.yaml shows another config,
@@ -95,7 +94,7 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
     if not checkpoints_of(run):
         require_listable(run)
         begun = (run / ".lock").exists()
-        fix = "it was stopped before its first: start it again as at first"
+        fix = "it was stopped before its first checkpoint: start it again with the same command"
         what = f"no run with a checkpoint in {run}"
         raise Mistake(Exit.CHECKPOINT, what, fix if begun else known_runs())
     require_no_links(run)
@@ -111,7 +110,7 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
         for line in filter(None, remarks):
             say(line)
         start.progress.identity = identity(config, corpus)
-        set_aside(run, checkpoint_name(start.progress.step, start.progress.owes_evaluation))
+        set_aside(run, start.name)
         tidy(run, config.log.keep)  # the kill may have come before it
         return _session(config, corpus, run, start)
 

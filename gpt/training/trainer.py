@@ -60,7 +60,7 @@ class Trainer:
         self.loss_of = self._compiled() if config.train.compile else self._loss
         self.loss_sum = torch.tensor(self.progress.loss_sum, device=self.device)
         self.grad_norm = torch.tensor(self.progress.grad_norm)
-        set_lr(self.optimizers, lr_factor(self.progress.step - 1, config.train))  # as logged
+        set_lr(self.optimizers, lr_factor(self.progress.step - 1, config.train))  # of the last step
         self.chars, self.seconds = 0, 0.0  # trained since the last logged step
         self.stop_signal = 0
 
@@ -214,7 +214,7 @@ class Trainer:
         return improved
 
     def _go_on(self) -> None:
-        """Called between the pieces of an evaluation, which may take longer than a stop may."""
+        """Raise Stopped if a signal came; called between the pieces of an evaluation."""
         if self.stop_signal:
             raise Stopped
 
