@@ -2,7 +2,16 @@
  * scales of the norms are held fixed. gpt/attention/decompose.py does the same.
  */
 
-import { applyNorm, headMatrix, headName, normOf, qkScale, rotate, tensorOf } from "./model.js";
+import {
+  applyNorm,
+  headMatrix,
+  headName,
+  normOf,
+  qkScale,
+  rotate,
+  shareOf,
+  tensorOf,
+} from "./model.js";
 import { add, dot, linear, row, scale, total } from "./numbers.js";
 
 /** @import { Block, Model, Trace, What } from "./model.js" */
@@ -26,7 +35,7 @@ import { add, dot, linear, row, scale, total } from "./numbers.js";
  * @param {number} position
  */
 function streamParts(model, trace, layer, position) {
-  let parts = embeddingParts(model, trace.tokens[position], position);
+  let parts = embeddingParts(model, trace.tokens, position);
   for (let earlier = 0; earlier < layer; earlier++) {
     const written = blockParts(model, trace.layers[earlier], earlier, position);
     parts = model.config.residual ? [...parts, ...written] : written;
@@ -34,12 +43,14 @@ function streamParts(model, trace, layer, position) {
   return parts;
 }
 
-/** @param {Model} model @param {number} token @param {number} position @returns {Part[]} */
-function embeddingParts(model, token, position) {
+/** @param {Model} model @param {number[]} tokens @param {number} position @returns {Part[]} */
+function embeddingParts(model, tokens, position) {
   const { C, config } = model;
   const rowOf = (/** @type {string} */ name, /** @type {number} */ index) =>
     row(tensorOf(model, `${name}_embedding.weight`), index, C);
-  const parts = [{ name: "character", vector: rowOf("token", token) }];
+  const parts = [{ name: "character", vector: rowOf("token", tokens[position]) }];
+  if (config.token_shift)
+    parts.push({ name: "character before", vector: shareOf(model, tokens[position - 1]) });
   if (config.positions === "learned")
     parts.push({ name: "position", vector: rowOf("position", position) });
   return config.embedding_norm

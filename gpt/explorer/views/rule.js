@@ -86,9 +86,12 @@ function columnsOf(matrix, width, ids) {
 function absenceOf(readable, reaches) {
   if (!readable)
     return "Without a residual stream this layer does not read the embedding, so there is no rule over the alphabet.";
+  const share = app.model.config.token_shift
+    ? "Each embedding also holds a share of the character before. It is left out here, so this rule is not all that the head goes by, not even in layer 1. "
+    : "";
   return reaches
-    ? ""
-    : "Without a residual stream the output of this head does not reach the logits directly, so there is no table of next characters.";
+    ? share
+    : `${share}Without a residual stream the output of this head does not reach the logits directly, so there is no table of next characters.`;
 }
 
 /**

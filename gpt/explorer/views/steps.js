@@ -3,7 +3,7 @@
 import { app, characterAt, hasWeights, openHead } from "../app.js";
 import { drawStrip, valuePixels } from "../draw.js";
 import { el, find, inRole, matrixRows, numbersTable, refill } from "../html.js";
-import { headMatrix, headName, oddsAt, QKV, rotate } from "../model.js";
+import { headMatrix, headName, oddsAt, QKV, rotate, shareOf } from "../model.js";
 import { dot, linear, range, ranked, row, scale, softmax, total } from "../numbers.js";
 import { writtenBy } from "../parts.js";
 import { glyph, number, percent, said } from "../words.js";
@@ -121,15 +121,21 @@ function streamSteps() {
   const { config, C } = model;
   const id = trace.tokens[query];
   const learned = config.positions === "learned";
+  const before = config.token_shift ? trace.tokens[query - 1] : undefined;
+  const share = before === undefined ? "" : `, plus a share of row ${before}, the character before`;
   const place = learned ? `, plus row ${query} of the position embedding` : "";
   const sized = config.embedding_norm ? ", normalised" : "";
   const shape = `(T, C) = (${trace.T}, ${C})`;
+  const x = strip("x", row(trace.layers[0].input, query, C), "ink");
   const embedding = {
     title: "Embed: a character becomes a vector",
-    line: learned ? "position" : "embed",
+    line: config.token_shift ? "shift" : learned ? "position" : "embed",
     shape: `x ${shape}`,
-    words: [asker(), ` has id ${id}, so x is row ${id} of the token embedding${place}${sized}.`],
-    strips: [strip("x", row(trace.layers[0].input, query, C), "ink")],
+    words: [
+      asker(),
+      ` has id ${id}, so x is row ${id} of the token embedding${share}${place}${sized}.`,
+    ],
+    strips: share ? [strip("share", shareOf(model, before), "ink"), x] : [x],
   };
   if (config.norm === "none") return [embedding];
   const block = trace.layers[layer];
