@@ -21,6 +21,7 @@ pytestmark = pytest.mark.browser
 
 # rotary, RMSNorm, QK-norm; learned positions, LayerNorm, biases; no residual stream; no positions
 KINDS = ["modern", "gpt", "two layers of heads", "no positions"]
+SHIFTED = ["token shift", "token shift and learned positions"]
 QUERY, KEY = 7, 4
 SELECTED = f"&query={QUERY + 1}&key={KEY + 1}"
 NUMBER = r"<\u00a00\.1\u00a0%|−∞|[+−]?\d+(?:\.\d+)?(?:\u00a0?%)?"
@@ -238,11 +239,14 @@ SELECTIONS = [(7, 4), (7, 3), (4, 4), (9, 0)]  # the second: the same character 
 
 
 @pytest.mark.parametrize(
-    ("variant", "layer"), [("heads", 0), *((kind, layer) for kind in KINDS for layer in (0, 1))]
+    ("variant", "layer"),
+    [("heads", 0), *((kind, layer) for kind in (*KINDS, *SHIFTED) for layer in (0, 1))],
 )
 def test_rule_over_the_alphabet_is_torch_s(open_page, variant, layer):
     page, model, seen = open_kind(open_page, variant, f"L{layer + 1}H2")
     config = model.config
+    told = "share of the character before. It is left out" in page.text_content("#rule .note")
+    assert told == config.token_shift
     if layer and not config.residual:
         assert page.is_hidden("#rule table")
         assert "does not read the embedding" in page.text_content("#rule .note")
@@ -334,9 +338,12 @@ def steps_of(model: GPT, seen: Trace, layer: int) -> list[tuple[Rows, list[float
     q, k = block.q_content[head, QUERY], block.k_content[head, QUERY]
     id = float(seen.tokens[QUERY])
     place = [float(QUERY)] if config.positions == "learned" else []
-    steps: list[tuple[Rows, list[float]]] = [
-        ({"x": seen.embedded[QUERY]}, [QUERY + 1, id, id, *place])
-    ]
+    before = [float(seen.tokens[QUERY - 1])] if config.token_shift else []
+    embedding = {"x": seen.embedded[QUERY]}
+    if config.token_shift:
+        share = model.token_shift * model.token_embedding.weight[seen.tokens[QUERY - 1]]
+        embedding = {"share": share} | embedding
+    steps: list[tuple[Rows, list[float]]] = [(embedding, [QUERY + 1, id, id, *before, *place])]
     if config.norm != "none":
         steps.append(({"before": block.before[QUERY], "x": block.x[QUERY]}, []))
     made = {"x": block.x[QUERY], "query": q, "key": k, "value": block.v[head, QUERY]}
@@ -371,7 +378,7 @@ def steps_of(model: GPT, seen: Trace, layer: int) -> list[tuple[Rows, list[float
     return steps
 
 
-@pytest.mark.parametrize("variant", [*KINDS, "gelu", "rotary"])
+@pytest.mark.parametrize("variant", [*KINDS, *SHIFTED, "gelu", "rotary"])
 @pytest.mark.parametrize("layer", [0, 1])
 def test_every_step_shows_torch_s_numbers(open_page, variant, layer):
     page, model, seen = open_kind(open_page, variant, f"L{layer + 1}H2")
@@ -394,6 +401,13 @@ def test_every_step_shows_torch_s_numbers(open_page, variant, layer):
             assert_shown(row[1:], vector)
         assert_shown(numbers_in(text.replace(f"L{layer + 1}H2", "")), in_words)
     assert found == []
+
+
+def test_the_first_character_has_no_share_of_one_before(open_page):
+    page, _, _ = open_kind(open_page, "token shift", "L1H1")
+    [[table, *_]] = tables(page, "steps", [{"query": 0, "key": 0}])
+    assert [name for name, *_ in table[1:]] == ["x"]
+    assert "share" not in page.text_content("#steps-content > li")
 
 
 # --- weights changed by hand, other checkpoints ------------------------------------------------
