@@ -122,7 +122,8 @@ function streamSteps() {
   const id = trace.tokens[query];
   const learned = config.positions === "learned";
   const before = config.token_shift ? trace.tokens[query - 1] : undefined;
-  const share = before === undefined ? "" : `, plus a share of row ${before}, the character before`;
+  const share =
+    before === undefined ? "" : `, plus a share of row ${before}, that of the character before`;
   const place = learned ? `, plus row ${query} of the position embedding` : "";
   const sized = config.embedding_norm ? ", normalised" : "";
   const shape = `(T, C) = (${trace.T}, ${C})`;
