@@ -148,7 +148,7 @@ def test_too_few_addresses_for_torch_are_said() -> None:
     assert "ulimit -v" in ended.stderr
 
 
-@pytest.mark.parametrize("name", ["explore", "evaluate", "prepare_data", "ladder"])
+@pytest.mark.parametrize("name", ["explore", "evaluate", "prepare_data", "ladder", "why"])
 def test_commands_work_without_docstrings(name: str) -> None:
     command = f"__import__('scripts.{name}', fromlist=['main']).main(['--nonsense'])"
     ended = child(command, PYTHONOPTIMIZE="2")
