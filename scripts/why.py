@@ -5,9 +5,9 @@ python scripts/why.py mask     # why may no character attend to a later one?
 python scripts/why.py value    # why a query, a key and a value, and not less?
 python scripts/why.py heads    # why several heads?
 
-The models of a question differ in one thing alone: they start with the same weights of one seed,
-and read the same batches. Settings, corpus, optimizer and schedule are those of configs/ladder/.
-The last line is the answer, as far as the numbers above it show one.
+The models of a question differ in one thing alone: with the same seed they start with the same
+weights and read the same batches. All that is not said here is as in configs/ladder/. The answer is
+the last sentence; it claims what differs by more than the seeds do.
 """
 
 import re
@@ -345,15 +345,18 @@ def answer_scale(table: Table) -> str:
     soft, sharp = (listed(f"{mean(p[i]['entropy']):.0%}" for p in pairs) for i in (0, 1))
     with_it, without = pairs[-1]
     saturated = max(without["entropy"]) < min(with_it["entropy"])
+    by_size = [mean(plain["entropy"]) for _, plain in pairs]
+    more = ", the more the larger the head" * (sorted(by_size, reverse=True) == by_size)
+    starts = f"starts saturated{more}" if saturated else "does not start saturated"
     growth = mean(without["gradient"]) / mean(with_it["gradient"])
     root = SIZES[-1] ** 0.5  # by which it would grow without saturation
     costs = listed(effect(a["val_loss"], b["val_loss"]) for a, b in pairs)
+    compared = f"{'less than' if growth < root else 'not less than'} the {root:.1f} times"
     return (
-        f"Without the division the softmax {'starts' if saturated else 'does not start'} "
-        f"saturated: at head_size {listed(SIZES)} its weights have {sharp} of uniform attention's "
-        f"entropy instead of {soft}; at {SIZES[-1]} the gradient of q and k is {growth:.1f} times "
-        f"as large, {'less than' if growth < root else 'not less than'} the {root:.1f} times that "
-        f"the factor alone makes; and the loss after training changes by {costs} nats."
+        f"Without the division the softmax {starts}: at head_size {listed(SIZES)} its weights have "
+        f"{sharp} of uniform attention's entropy instead of {soft}; at {SIZES[-1]} the gradient of "
+        f"q and k is {growth:.1f} times as large, {compared} that the factor alone makes; and the "
+        f"loss after training changes by {costs} nats."
     )
 
 
@@ -428,8 +431,8 @@ def answer_value(table: Table) -> str:
     dearest = max(changed, key=lambda name: mean(changed[name]))
     others = [whole, *(losses for name, losses in changed.items() if name != dearest)]
     shown = all(min(changed[dearest]) > max(losses) for losses in others)
-    verdict = f"{dearest} costs most" if shown else "no change is shown to cost most"
-    return f"Of the three, {verdict}: the loss changes by {costs}, in nats."
+    verdict = f"the dearest is {dearest}" if shown else "none is shown to be the dearest"
+    return f"Of the changes {verdict}: the loss changes by {costs}, in nats."
 
 
 def draw_value(figure: Figure, found: dict[str, Found]) -> None:

@@ -175,12 +175,12 @@ def test_a_text_is_written_by_the_changed_model(toy_config: Config, toy_corpus: 
 # --- the answers -------------------------------------------------------------------------------
 
 
-def scale(sharp: float, gradient: float, cost: float) -> str:
+def scale(sharp: list[float], gradient: float, cost: float) -> str:
     rows: dict[str, dict[str, list[float]]] = {}
-    for size in why.SIZES:
+    for size, sharpness in zip(why.SIZES, sharp, strict=True):
         for name, entropy, growth, loss in (
             (why.divided, 0.97, 1.0, 2.0),
-            (why.undivided, sharp, gradient, 2.0 + cost),
+            (why.undivided, sharpness, gradient, 2.0 + cost),
         ):
             seeds = {"entropy": [entropy, entropy + 0.01], "val_loss": [loss, loss + 0.01]}
             rows[name(size)] = {**seeds, "gradient": [growth]}
@@ -188,11 +188,14 @@ def scale(sharp: float, gradient: float, cost: float) -> str:
 
 
 def test_the_answer_on_the_scale_follows_the_numbers() -> None:
-    found = scale(sharp=0.3, gradient=8.0, cost=0.2)
-    assert "the softmax starts saturated" in found
+    found = scale(sharp=[0.3, 0.4, 0.3], gradient=8.0, cost=0.2)
+    assert "the softmax starts saturated: at head_size 8, 32 and 128" in found
     assert "8.0 times as large, less than the 11.3" in found
     assert "changes by +0.200, +0.200 and +0.200 nats" in found
-    other = scale(sharp=0.99, gradient=12.0, cost=0.005)
+    rising = scale(sharp=[0.9, 0.6, 0.3], gradient=8.0, cost=0.2)
+    assert "starts saturated, the more the larger the head: " in rising
+    assert "have 90%, 60% and 30% of" in rising
+    other = scale(sharp=[0.99, 0.98, 0.97], gradient=12.0, cost=0.005)
     assert "the softmax does not start saturated" in other
     assert "12.0 times as large, not less than" in other
     assert "+0.005 (within the seeds' spread)" in other
@@ -218,11 +221,11 @@ def test_the_answer_on_the_value_follows_the_numbers() -> None:
         rows = {why.WHOLE: 2.0, "V as the identity": identity, "uniform weights": uniform}
         return why.answer_value({k: {"val_loss": [x, x + 0.01]} for k, x in rows.items()})
 
-    assert "uniform weights costs most" in answer(2.1, 2.3)
-    assert "V as the identity costs most" in answer(2.3, 2.1)
+    assert "the dearest is uniform weights" in answer(2.1, 2.3)
+    assert "the dearest is V as the identity" in answer(2.3, 2.1)
     assert "+0.100 with V as the identity and +0.300 with uniform weights" in answer(2.1, 2.3)
     for close in (answer(2.3, 2.295), answer(1.9, 1.8)):
-        assert "no change is shown to cost most" in close
+        assert "none is shown to be the dearest" in close
 
 
 def test_the_answer_on_the_heads_follows_the_numbers() -> None:
