@@ -1,7 +1,8 @@
 /* What the views share. */
 
-import { app } from "../app.js";
+import { app, openHead } from "../app.js";
 import { barRows, inRole } from "../html.js";
+import { row } from "../numbers.js";
 import { glyph, percent, saidAt } from "../words.js";
 
 /** @import { Matrix } from "../numbers.js" */
@@ -18,6 +19,11 @@ export function asker() {
 /** The selected key, in words. */
 export function lookedAt() {
   return inRole("key", saidAt(app.state.key));
+}
+
+/** @param {"q" | "k" | "v" | "out"} what @param {number} position */
+export function headVector(what, position) {
+  return row(openHead()[what], position, app.model.D);
 }
 
 /** The weight of the selected key.
