@@ -9,8 +9,10 @@ import { add, dot, linear, row, scale, total } from "./numbers.js";
 /** @import { Matrix } from "./numbers.js" */
 
 /**
- * @typedef {{name: string, vector: Matrix}} Part
- * @typedef {{name: string, score: number}} PartScore
+ * What wrote a part: `layer` and `head` are missing where none did, as in the embedding's parts.
+ * @typedef {{name: string, layer?: number, head?: number}} Writer
+ * @typedef {Writer & {vector: Matrix}} Part
+ * @typedef {Writer & {score: number}} PartScore
  *
  * One score as a sum over pairs of parts.
  * @typedef {object} ScoreParts
@@ -72,15 +74,19 @@ function sumOf(parts) {
  */
 function blockParts(model, block, layer, position) {
   const { C, D, config, tensors } = model;
+  /** @type {Part[]} */
   const parts = block.heads.map((head, h) => ({
     name: headName(layer, h),
+    layer,
+    head: h,
     vector: writtenBy(model, layer, h, row(head.out, position, D)),
   }));
   const bias = config.residual && tensors.get(`blocks.${layer}.attention.projection.bias`);
-  if (bias) parts.push({ name: `L${layer + 1} projection's bias`, vector: bias });
+  if (bias) parts.push({ name: `L${layer + 1} projection's bias`, layer, vector: bias });
   if (!block.thought) return parts;
   const thought = {
     name: `L${layer + 1} feed-forward`,
+    layer,
     vector: row(block.thought, position, C),
   };
   return config.residual ? [...parts, thought] : [thought];
@@ -150,7 +156,26 @@ export function scoreParts(model, trace, { layer, head, query, key }) {
   const scores = asked.map((a) => held.map((b) => dot(a.vector, b.vector) / Math.sqrt(model.D)));
   return {
     scores,
-    queries: asked.map((part, a) => ({ name: part.name, score: total(scores[a]) })),
-    keys: held.map((part, b) => ({ name: part.name, score: total(scores.map((line) => line[b])) })),
+    queries: asked.map((part, a) => scored(part, scores[a])),
+    keys: held.map((part, b) =>
+      scored(
+        part,
+        scores.map((line) => line[b]),
+      ),
+    ),
   };
+}
+
+/** @param {Writer} writer @param {number[]} pairs  all that it takes part in @returns {PartScore} */
+function scored({ name, layer, head }, pairs) {
+  return { name, layer, head, score: total(pairs) };
+}
+
+/** What the pairs add to a score of which no layer wrote either side: those of the embedding alone.
+ * @param {ScoreParts} parts
+ */
+export function embeddingScore({ scores, queries, keys }) {
+  const early = (/** @type {Writer} */ { layer }) => layer === undefined;
+  const pairs = scores.filter((_, a) => early(queries[a]));
+  return total(pairs.map((line) => total(line.filter((_, b) => early(keys[b])))));
 }
