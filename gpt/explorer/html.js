@@ -45,6 +45,14 @@ export function findKind(kind, id) {
   throw new Error(`the page has no ${kind.name} ${id}`);
 }
 
+/** Lead the reader, and the keyboard's focus, to an element.
+ * @param {string} id
+ */
+export function goTo(id) {
+  find(id).focus({ preventScroll: true });
+  find(id).scrollIntoView();
+}
+
 /** Text in the colour of a role: query, key, value or output.
  * @param {string} role
  * @param {string} text
