@@ -371,11 +371,33 @@ function readOut(model, x) {
  * With `before`, a trace of the same tokens, layers below `firstLayer` are taken from it.
  * @param {Model} model
  * @param {number[]} tokens
- * @param {(layer: number, head: number) => ChangeWeights | null} changeOf
- * @param {Trace | null} before
+ * @param {(layer: number, head: number) => ChangeWeights | null} [changeOf]
+ * @param {Trace | null} [before]
+ * @param {number} [firstLayer]
  * @returns {Trace}
  */
-export function forward(model, tokens, changeOf = () => null, before = null, firstLayer = 0) {
+export function forward(model, tokens, changeOf, before, firstLayer) {
+  const blocks = forwardByBlocks(model, tokens, changeOf, before, firstLayer);
+  for (;;) {
+    const { done, value } = blocks.next();
+    if (done) return value;
+  }
+}
+
+/** The same, with a pause after each block.
+ * @param {Model} model
+ * @param {number[]} tokens
+ * @param {(layer: number, head: number) => ChangeWeights | null} changeOf
+ * @param {Trace | null} before
+ * @returns {Generator<undefined, Trace, void>}
+ */
+export function* forwardByBlocks(
+  model,
+  tokens,
+  changeOf = () => null,
+  before = null,
+  firstLayer = 0,
+) {
   const T = tokens.length;
   let x = embed(model, tokens);
   const layers = [];
@@ -384,6 +406,7 @@ export function forward(model, tokens, changeOf = () => null, before = null, fir
       before && layer < firstLayer ? before.layers[layer] : blockOf(model, layer, x, T, changeOf),
     );
     x = layers[layer].output;
+    yield;
   }
   return { tokens, T, layers, final: x, logits: readOut(model, x) };
 }

@@ -2,8 +2,9 @@
 
 import { app, openHead } from "../app.js";
 import { barRows, inRole } from "../html.js";
+import { lossOf } from "../model.js";
 import { row } from "../numbers.js";
-import { glyph, percent, saidAt } from "../words.js";
+import { glyph, number, percent, saidAt } from "../words.js";
 
 /** @import { Matrix } from "../numbers.js" */
 
@@ -31,6 +32,15 @@ export function headVector(what, position) {
  */
 export function selectedOf(matrix) {
   return matrix[app.state.query * app.trace.T + app.state.key];
+}
+
+/** The loss of the text, and what it was before the reader's changes. A text of one has none. */
+export function lossInWords() {
+  const { model, untouched, trace } = app;
+  const [before, now] = [untouched, trace].map((read) => lossOf(model, read));
+  if (before === null || now === null) return "";
+  const former = trace === untouched ? "" : `${number(before, 3)} → `;
+  return `Loss of this text: ${former}${number(now, 3)} nats per character.`;
 }
 
 /** Bars of the probabilities of characters `ids`; with `before`, their former ones are marked.

@@ -4,12 +4,16 @@ import { allHeads, app } from "../app.js";
 import { copyPicture, weightPixels } from "../draw.js";
 import { el, find, numbersTable } from "../html.js";
 import { headName } from "../model.js";
+import { findMuteCosts, hasMuteCosts, isLong, muteCosts } from "../muting.js";
+import { ranked } from "../numbers.js";
 import { lift, mainRole, reachOf, ROLES, rolesOf, spreadOf } from "../roles.js";
 import { selectHead, walk } from "../selection.js";
-import { number, percent } from "../words.js";
+import { number, percent, signed } from "../words.js";
 
 /** @import { Draw } from "../drawing.js" */
 /** @import { Matrix } from "../numbers.js" */
+
+const ASK = "compute what muting each head costs (this takes a while)";
 
 /** @returns {Draw} */
 export function headsView() {
@@ -20,22 +24,52 @@ export function headsView() {
     "The pattern of every head, and of uniform weights, as a table",
     rolesTable,
   );
+  const [worth, ask] = [el("p"), el("button", { type: "button", textContent: ASK })];
   grid.append(...cells.map((cell) => cell.button));
+  grid.before(worth, ask);
   grid.after(numbers);
   grid.addEventListener("keydown", walk);
+  const showCosts = () => {
+    const costs = muteCosts();
+    cells.forEach((cell, n) => cell.showCost(costs[n]));
+    worth.textContent = worthOf(costs);
+    ask.hidden = !hasMuteCosts() || !isLong() || costs.length > 0;
+    numbers.refresh();
+  };
+  ask.addEventListener("click", () => {
+    findMuteCosts(showCosts);
+    ask.hidden = true;
+  });
   return (change) => {
     for (const cell of cells) {
       cell.showIfOpen();
       if (change === "trace") cell.drawWeights();
     }
-    if (change === "trace") numbers.refresh();
+    if (change !== "trace") return;
+    showCosts();
+    if (!isLong()) findMuteCosts(showCosts);
   };
+}
+
+/** What is lost with each head, in words: the most and the least.
+ * @param {number[]} costs  as far as they are known
+ */
+function worthOf(costs) {
+  const heads = allHeads();
+  if (costs.length < heads.length) return "";
+  const order = ranked(Float32Array.from(costs));
+  const said = (/** @type {number} */ n) =>
+    `${headName(heads[n].layer, heads[n].head)} (${signed(costs[n], 3)})`;
+  const least = order[order.length - 1];
+  const helps = costs[least] < 0 ? ", without which the loss is lower" : "";
+  return `On this text, muting ${said(order[0])} costs most, muting ${said(least)} least${helps}.`;
 }
 
 /** @param {number} layer @param {number} head */
 function headCell(layer, head) {
   const canvas = el("canvas", { ariaHidden: "true" });
   const habit = el("span", { className: "habit" });
+  const cost = el("span", { className: "cost" });
   const name = headName(layer, head);
   const button = el(
     "button",
@@ -43,6 +77,7 @@ function headCell(layer, head) {
     el("b", { textContent: name }),
     canvas,
     habit,
+    cost,
   );
   button.addEventListener("click", () => selectHead(layer, head));
   return {
@@ -52,6 +87,10 @@ function headCell(layer, head) {
       button.setAttribute("aria-pressed", String(open));
       button.tabIndex = open ? 0 : -1;
       if (open && button.parentElement?.contains(document.activeElement)) button.focus();
+    },
+    /** @param {number | undefined} value */
+    showCost(value) {
+      cost.textContent = value === undefined ? "" : `muting costs ${signed(value, 3)}`;
     },
     drawWeights() {
       const { weights } = app.trace.layers[layer].heads[head];
@@ -90,8 +129,10 @@ function rolesTable() {
     ...ROLES.map((role) => `${role.name} (uniform)`),
     "entropy",
     "characters back (uniform)",
+    "muting costs",
   ];
-  const rows = allHeads().map(({ layer, head: h }) => {
+  const costs = muteCosts();
+  const rows = allHeads().map(({ layer, head: h }, n) => {
     const { weights } = layers[layer].heads[h];
     const reach = reachOf(weights, T);
     return [
@@ -101,6 +142,7 @@ function rolesTable() {
       ),
       percent(spreadOf(weights, T)),
       `${number(reach.share, 1)} (${number(reach.uniform, 1)})`,
+      signed(costs[n] ?? NaN, 3),
     ];
   });
   return { head, rows };

@@ -8,7 +8,7 @@ import { headMatrix, QKV, rotate } from "../model.js";
 import { lengthOf, linear, row } from "../numbers.js";
 import { glyph, number, saidAt } from "../words.js";
 import { asker, headVector, lookedAt } from "./common.js";
-import { strip } from "./step.js";
+import { strip, withLength } from "./step.js";
 
 /** @import { Matrix } from "../numbers.js" */
 /** @import { Step, Strip } from "./step.js" */
@@ -78,11 +78,8 @@ function streamSteps() {
     title: `Normalise the input of layer ${state.layer + 1}`,
     line: "norm",
     shape,
-    words: [
-      "The norm brings the vectors of all characters to a common scale. All rows of bars have one scale.",
-    ],
-    strips: [...rows(block.input, "before"), ...rows(block.normed, "x")],
-    oneScale: true,
+    words: ["The norm brings the vectors of all characters to a common scale."],
+    strips: [...rows(block.input, "before"), ...rows(block.normed, "x")].map(withLength),
   };
   return [embedding, normalising];
 }

@@ -205,7 +205,7 @@ function toTheScore(match) {
     }),
     signedRows([
       { name: "match of the two embeddings", score: match },
-      { name: "less by the norms", score: inText - match },
+      { name: "the norms of the text", score: inText - match },
       { name: "pairs with earlier layers", score: score - inText },
       { name: "score", score, role: "output" },
     ]),

@@ -3,7 +3,7 @@
 import { app } from "../app.js";
 import { drawStrip, valuePixels } from "../draw.js";
 import { el, find, inRole, matrixRows, numbersTable } from "../html.js";
-import { largestSize, range } from "../numbers.js";
+import { largestSize, lengthOf, range } from "../numbers.js";
 import { number } from "../words.js";
 
 /** @import { Matrix } from "../numbers.js" */
@@ -26,6 +26,11 @@ import { number } from "../words.js";
 /** @param {string} name @param {Matrix} values @param {string} role @returns {Strip} */
 export function strip(name, values, role) {
   return { name, values, role };
+}
+
+/** @param {Strip} one */
+export function withLength(one) {
+  return { ...one, note: `length ${number(lengthOf(one.values))}` };
 }
 
 /** @param {Step} step */

@@ -3,12 +3,12 @@
 import { app, characterAt, hasWeights, openHead } from "../app.js";
 import { el, find, inRole, refill } from "../html.js";
 import { headName, oddsAt } from "../model.js";
-import { add, dot, lengthOf, ranked, row, scale, softmax, total } from "../numbers.js";
+import { add, dot, ranked, row, scale, softmax, total } from "../numbers.js";
 import { writtenBy } from "../parts.js";
 import { glyph, number, percent, said } from "../words.js";
 import { asker, headVector, lookedAt } from "./common.js";
 import { makingSteps } from "./making.js";
-import { stepElement, strip } from "./step.js";
+import { stepElement, strip, withLength } from "./step.js";
 
 /** @import { Draw } from "../drawing.js" */
 /** @import { Matrix } from "../numbers.js" */
@@ -103,7 +103,7 @@ function mixStep() {
       inRole("value", "share"),
       `: each value times its weight, and the sum over all ${query + 1}. All rows of bars have one scale, so the upper ones add up to the last.`,
     ],
-    strips: rows.map((one) => ({ ...one, note: `length ${number(lengthOf(one.values))}` })),
+    strips: rows.map(withLength),
     oneScale: true,
   };
 }

@@ -1,0 +1,84 @@
+/* What muting each head costs on the text: a forward pass for each head, a block at a time while the
+ * page has nothing else to do. gpt/attention/decompose.py's `mute_losses` does the same.
+ */
+
+import { allHeads, app, hasHeads, hasWeights } from "./app.js";
+import { edited } from "./edits.js";
+import { forwardByBlocks, lossOf } from "./model.js";
+
+/** @import { ChangeWeights, Trace } from "./model.js" */
+
+const LONG = 6e7; // products in a block, a tenth of a second: more are computed on demand alone
+
+/** By text: the cost of each head, in the order of `allHeads`, as far as they are known. They are
+ * those of the model as it is, whatever the reader changes.
+ * @type {Map<string, number[]>}
+ */
+const known = new Map();
+
+/** The rise of the loss with each head muted [nats a character], of as many heads as are known.
+ * @returns {number[]}
+ */
+export function muteCosts() {
+  return known.get(app.text) ?? [];
+}
+
+/** Is there a loss at all, and are there weights to compute it with? */
+export function hasMuteCosts() {
+  return hasHeads() && hasWeights() && app.untouched.T > 1;
+}
+
+/** Does a block of this text keep the page busy for longer than a reader bears? */
+export function isLong() {
+  const { data, model, untouched } = app;
+  return (data.parameters / model.config.n_layer) * untouched.T > LONG;
+}
+
+/** Compute the costs on the text as it is now, unless they are known.
+ * @param {() => void} show  is called after each head
+ */
+export function findMuteCosts(show) {
+  const { text, untouched } = app;
+  if (!hasMuteCosts() || known.has(text)) return;
+  const costs = /** @type {number[]} */ ([]);
+  known.set(text, costs);
+  const heads = costsOf(untouched);
+  const goOn = () => {
+    if (app.text !== text) {
+      known.delete(text); // begun for a text that is gone
+      return;
+    }
+    const { done, value } = heads.next();
+    if (done) return;
+    if (value !== undefined) {
+      costs.push(value);
+      show();
+    }
+    whenIdle(goOn);
+  };
+  whenIdle(goOn);
+}
+
+/** The cost of one head after the other, and undefined wherever a block of one is computed.
+ * @param {Trace} whole
+ * @returns {Generator<number | undefined, void, void>}
+ */
+function* costsOf(whole) {
+  const { model } = app;
+  const loss = /** @type {number} */ (lossOf(model, whole));
+  for (const { layer, head } of allHeads()) {
+    const change = (/** @type {number} */ l, /** @type {number} */ h) =>
+      l === layer && h === head ? muted : null;
+    const without = yield* forwardByBlocks(model, whole.tokens, change, whole, layer);
+    yield /** @type {number} */ (lossOf(model, without)) - loss;
+  }
+}
+
+/** @type {ChangeWeights} */
+const muted = (weights, T) => edited(weights, T, { kind: "mute" });
+
+/** @param {() => void} work */
+function whenIdle(work) {
+  if ("requestIdleCallback" in window) requestIdleCallback(work);
+  else setTimeout(work, 20);
+}
