@@ -79,6 +79,6 @@ const muted = (weights, T) => edited(weights, T, { kind: "mute" });
 
 /** @param {() => void} work */
 function whenIdle(work) {
-  if ("requestIdleCallback" in window) requestIdleCallback(work);
-  else setTimeout(work, 20);
+  if ("requestIdleCallback" in window) requestIdleCallback(work, { timeout: 200 });
+  else setTimeout(work, 20); // in Safari
 }

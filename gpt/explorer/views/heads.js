@@ -24,7 +24,10 @@ export function headsView() {
     "The pattern of every head, and of uniform weights, as a table",
     rolesTable,
   );
-  const [worth, ask] = [el("p"), el("button", { type: "button", textContent: ASK })];
+  const [worth, ask] = [
+    el("p", { id: "worth" }),
+    el("button", { type: "button", textContent: ASK }),
+  ];
   grid.append(...cells.map((cell) => cell.button));
   grid.before(worth, ask);
   grid.after(numbers);
