@@ -329,27 +329,30 @@ function writeTo(model, name, stream, x, T) {
   return { written, output: add(stream, written) };
 }
 
-/** Block `layer` of input (T, C).
+/** Block `layer` of input (T, C), with pauses.
  * @param {Model} model
  * @param {number} layer
  * @param {Matrix} input
  * @param {number} T
  * @param {(layer: number, head: number) => ChangeWeights | null} changeOf
- * @returns {Block}
+ * @returns {Generator<undefined, Block, void>}
  */
-function blockOf(model, layer, input, T, changeOf) {
+function* blockOf(model, layer, input, T, changeOf) {
   const { C, config } = model;
   const name = `blocks.${layer}`;
   const normed = normalise(model, `${name}.attention_norm`, input);
-  const heads = range(config.n_head).map((head) => {
+  const heads = [];
+  for (let head = 0; head < config.n_head; head++) {
     const qkv = QKV.map((what) => project(model, layer, head, what, normed));
-    return attend(qkv, T, changeOf(layer, head));
-  });
+    heads.push(attend(qkv, T, changeOf(layer, head)));
+    yield;
+  }
   const middle = writeTo(model, `${name}.attention`, input, sideBySide(heads, T), T).output;
   if (config.feed_forward === "none") return { input, normed, heads, output: middle };
   const read = normalise(model, `${name}.feed_forward_norm`, middle);
   const hidden = linearOf(model, `${name}.feed_forward.up`, read, C);
   const active = hidden.map(ACTIVATIONS[config.feed_forward]);
+  yield;
   const { written, output } = writeTo(model, `${name}.feed_forward`, middle, active, T);
   return { input, normed, heads, thought: written, output };
 }
@@ -377,21 +380,21 @@ function readOut(model, x) {
  * @returns {Trace}
  */
 export function forward(model, tokens, changeOf, before, firstLayer) {
-  const blocks = forwardByBlocks(model, tokens, changeOf, before, firstLayer);
+  const slices = forwardInSlices(model, tokens, changeOf, before, firstLayer);
   for (;;) {
-    const { done, value } = blocks.next();
+    const { done, value } = slices.next();
     if (done) return value;
   }
 }
 
-/** The same, with a pause after each block.
+/** The same, with pauses in which others may work.
  * @param {Model} model
  * @param {number[]} tokens
  * @param {(layer: number, head: number) => ChangeWeights | null} changeOf
  * @param {Trace | null} before
  * @returns {Generator<undefined, Trace, void>}
  */
-export function* forwardByBlocks(
+export function* forwardInSlices(
   model,
   tokens,
   changeOf = () => null,
@@ -402,9 +405,8 @@ export function* forwardByBlocks(
   let x = embed(model, tokens);
   const layers = [];
   for (let layer = 0; layer < model.config.n_layer; layer++) {
-    layers.push(
-      before && layer < firstLayer ? before.layers[layer] : blockOf(model, layer, x, T, changeOf),
-    );
+    const known = layer < firstLayer ? before?.layers[layer] : null;
+    layers.push(known ?? (yield* blockOf(model, layer, x, T, changeOf)));
     x = layers[layer].output;
     yield;
   }

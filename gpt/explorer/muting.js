@@ -1,13 +1,14 @@
-/* What muting each head costs on the text: a forward pass for each head, a block at a time while the
- * page has nothing else to do. gpt/attention/decompose.py's `mute_losses` does the same.
+/* What muting each head costs on the text: a forward pass for each head, in slices, so that the page
+ * goes on. gpt/attention/decompose.py's `mute_losses` does the same.
  */
 
 import { allHeads, app, hasHeads, hasWeights } from "./app.js";
 import { edited } from "./edits.js";
-import { forwardByBlocks, lossOf } from "./model.js";
+import { forwardInSlices, lossOf } from "./model.js";
 
 /** @import { ChangeWeights, Trace } from "./model.js" */
 
+const SLICE = 12; // milliseconds of work, and as many of rest
 const LONG = 6e7; // products in a block, a tenth of a second: more are computed on demand alone
 
 /** By text: the cost of each head, in the order of `allHeads`, as far as they are known. They are
@@ -42,24 +43,26 @@ export function findMuteCosts(show) {
   if (!hasMuteCosts() || known.has(text)) return;
   const costs = /** @type {number[]} */ ([]);
   known.set(text, costs);
-  const heads = costsOf(untouched);
+  const found = costsOf(untouched);
   const goOn = () => {
     if (app.text !== text) {
       known.delete(text); // begun for a text that is gone
       return;
     }
-    const { done, value } = heads.next();
-    if (done) return;
-    if (value !== undefined) {
+    const pause = performance.now() + SLICE;
+    while (performance.now() < pause) {
+      const { done, value } = found.next();
+      if (done) return;
+      if (value === undefined) continue;
       costs.push(value);
       show();
     }
-    whenIdle(goOn);
+    setTimeout(goOn, SLICE);
   };
-  whenIdle(goOn);
+  goOn();
 }
 
-/** The cost of one head after the other, and undefined wherever a block of one is computed.
+/** The cost of one head after the other, and undefined in between, where there may be a rest.
  * @param {Trace} whole
  * @returns {Generator<number | undefined, void, void>}
  */
@@ -69,16 +72,10 @@ function* costsOf(whole) {
   for (const { layer, head } of allHeads()) {
     const change = (/** @type {number} */ l, /** @type {number} */ h) =>
       l === layer && h === head ? muted : null;
-    const without = yield* forwardByBlocks(model, whole.tokens, change, whole, layer);
+    const without = yield* forwardInSlices(model, whole.tokens, change, whole, layer);
     yield /** @type {number} */ (lossOf(model, without)) - loss;
   }
 }
 
 /** @type {ChangeWeights} */
 const muted = (weights, T) => edited(weights, T, { kind: "mute" });
-
-/** @param {() => void} work */
-function whenIdle(work) {
-  if ("requestIdleCallback" in window) requestIdleCallback(work, { timeout: 200 });
-  else setTimeout(work, 20); // in Safari
-}
