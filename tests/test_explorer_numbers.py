@@ -1,5 +1,6 @@
 """Every number that a view of the page shows, held against torch, one by one."""
 
+import itertools
 import math
 import re
 from typing import Any
@@ -551,26 +552,52 @@ def test_probabilities_and_loss_of_changed_weights_are_torch_s(open_page, varian
     assert_shown(re.findall(r"\d+\.\d{3}", page.text_content("#try p")), torch.stack(losses))
 
 
-def wait_for_costs(page: Any) -> list[str]:
-    """What muting costs, under every head's square, once all of it is computed."""
+def wait_for_costs(page: Any) -> tuple[list[str], list[str]]:
+    """What muting costs, under every head's square, once all of it is computed: the rises of the
+    loss, and what is left of the probability of the next character."""
     for _ in range(100):
-        shown = page.locator("#heads .cost").all_text_contents()
-        if all(shown):
-            return [text.removeprefix("muting costs ") for text in shown]
+        shown = page.eval_on_selector_all(
+            "#heads .cost",
+            "costs => costs.map(cost => [...cost.childNodes].map(n => n.textContent))",
+        )
+        if not any("…" in rise for rise, _ in shown):
+            return [rise.removeprefix("muting costs ") for rise, _ in shown], [
+                left for _, left in shown
+            ]
         page.wait_for_timeout(50)
     pytest.fail(f"only these costs were found: {shown}")
+
+
+def own_odds_of(logits: Tensor, seen: Trace) -> float:
+    """The probability of the text's next character at the query."""
+    return float(logits[QUERY].softmax(-1)[seen.tokens[QUERY + 1]])
+
+
+def own_odds(model: GPT, seen: Trace) -> Tensor:
+    """(L, H): the same with each head muted."""
+    left = torch.zeros(model.config.n_layer, model.config.n_head)
+    for layer, head in itertools.product(*map(range, left.shape)):
+        with mute(model, layer, head):
+            left[layer, head] = own_odds_of(trace(model, seen.tokens).logits, seen)
+    return left
 
 
 @pytest.mark.parametrize("variant", KINDS)
 def test_costs_of_muting_each_head_are_torch_s(open_page, variant):
     page, model, seen = open_kind(open_page, variant, "L1H2")
     costs = mute_losses(model, seen.tokens.numpy())
-    assert_shown(wait_for_costs(page), costs)
+    rises, left = wait_for_costs(page)
+    assert_shown(rises, costs)
+    odds = own_odds(model, seen)
+    shown = [re.findall(NUMBER, text.split(": ")[1]) for text in left]
+    assert_shown([after for _, after in shown], odds)
+    assert_shown([before for before, _ in shown], len(shown) * [own_odds_of(seen.logits, seen)])
     order = costs.flatten().argsort(descending=True)
     H = model.config.n_head
     names = [f"L{n // H + 1}H{n % H + 1}" for n in order[[0, -1]].tolist()]
+    names.append(f"L{int(odds.argmin()) // H + 1}H{int(odds.argmin()) % H + 1}")
     assert re.findall(r"muting (L.H.)", page.text_content("#worth")) == names
-    shown = re.findall(r"\(([^)]*)\)", page.text_content("#worth"))
+    shown = re.findall(r"\(([^)L]*)\)", page.text_content("#worth"))
     assert_shown(shown, costs.flatten()[order[[0, -1]]])
     [table] = tables(page, "heads", [{}])[0]
     assert_shown([row[-1] for row in table[1:]], costs)
@@ -587,17 +614,17 @@ def test_costs_of_muting_follow_the_text_and_not_the_reader_s_changes(open_page)
     wait_for_length(page, 7)
     settle(page)
     tokens = tokens_of(exhibit_of("modern"), "cab bad")
-    assert_shown(wait_for_costs(page), mute_losses(model, tokens.numpy()))
+    assert_shown(wait_for_costs(page)[0], mute_losses(model, tokens.numpy()))
 
 
 def test_costs_that_take_long_are_computed_on_demand(open_page):
     exhibit = exhibit_of("modern")
     data = export.page_data(exhibit) | {"parameters": 10**9}
     page = open_page(export.assemble(export.json_for_html(data)))
-    assert not any(page.locator("#heads .cost").all_text_contents())
+    assert page.locator("#heads .cost:visible").count() == 0
     page.click("#heads button:has-text('compute what muting')")
     costs = mute_losses(rounded(exhibit.checkpoint), tokens_of(exhibit).numpy())
-    assert_shown(wait_for_costs(page), costs)
+    assert_shown(wait_for_costs(page)[0], costs)
 
 
 @pytest.mark.parametrize("variant", KINDS)

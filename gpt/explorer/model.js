@@ -446,11 +446,19 @@ export function oddsAt(model, logits, position) {
   return softmax(row(logits, position, model.V));
 }
 
+/** The probability of the text's own next character at each position but the last.
+ * @param {Model} model
+ * @param {Trace} trace
+ */
+export function ownOdds(model, { tokens, logits }) {
+  return tokens.slice(1).map((id, t) => oddsAt(model, logits, t)[id]);
+}
+
 /** Mean loss in nats of the text's own next characters, and null for a text of one.
  * @param {Model} model
  * @param {Trace} trace
  */
-export function lossOf(model, { tokens, T, logits }) {
-  if (T < 2) return null;
-  return -total(tokens.slice(1).map((id, t) => Math.log(oddsAt(model, logits, t)[id]))) / (T - 1);
+export function lossOf(model, trace) {
+  const odds = ownOdds(model, trace);
+  return odds.length ? -total(odds.map(Math.log)) / odds.length : null;
 }

@@ -4,24 +4,28 @@
 
 import { allHeads, app, hasHeads, hasWeights } from "./app.js";
 import { edited } from "./edits.js";
-import { forwardInSlices, lossOf } from "./model.js";
+import { forwardInSlices, lossOf, ownOdds } from "./model.js";
 
 /** @import { ChangeWeights, Trace } from "./model.js" */
 
 const SLICE = 12; // milliseconds of work, and as many of rest
 const LONG = 6e7; // products in a block, a tenth of a second: more are computed on demand alone
 
+/**
+ * What muting a head costs: the rise of the text's loss [nats a character], and the probability that
+ * is left to the text's next character at each position but the last.
+ * @typedef {{rise: number, odds: number[]}} Cost
+ */
+
 /** By text: the cost of each head, in the order of `allHeads`, as far as they are known. They are
  * those of the model as it is, whatever the reader changes.
- * @type {Map<string, number[]>}
+ * @type {Map<string, Cost[]>}
  */
 const known = new Map();
 
-/** The rise of the loss with each head muted [nats a character], of as many heads as are known.
- * @returns {number[]}
- */
+/** The costs of as many heads as are known; undefined until they are asked for. */
 export function muteCosts() {
-  return known.get(app.text) ?? [];
+  return known.get(app.text);
 }
 
 /** Is there a loss at all, and are there weights to compute it with? */
@@ -41,7 +45,7 @@ export function isLong() {
 export function findMuteCosts(show) {
   const { text, untouched } = app;
   if (!hasMuteCosts() || known.has(text)) return;
-  const costs = /** @type {number[]} */ ([]);
+  const costs = /** @type {Cost[]} */ ([]);
   known.set(text, costs);
   const found = costsOf(untouched);
   const goOn = () => {
@@ -59,12 +63,12 @@ export function findMuteCosts(show) {
     }
     setTimeout(goOn, SLICE);
   };
-  goOn();
+  setTimeout(goOn);
 }
 
 /** The cost of one head after the other, and undefined in between, where there may be a rest.
  * @param {Trace} whole
- * @returns {Generator<number | undefined, void, void>}
+ * @returns {Generator<Cost | undefined, void, void>}
  */
 function* costsOf(whole) {
   const { model } = app;
@@ -73,7 +77,8 @@ function* costsOf(whole) {
     const change = (/** @type {number} */ l, /** @type {number} */ h) =>
       l === layer && h === head ? muted : null;
     const without = yield* forwardInSlices(model, whole.tokens, change, whole, layer);
-    yield /** @type {number} */ (lossOf(model, without)) - loss;
+    const rise = /** @type {number} */ (lossOf(model, without)) - loss;
+    yield { rise, odds: ownOdds(model, without) };
   }
 }
 

@@ -1,16 +1,17 @@
 /* View 2: all heads, each with its main pattern on this text. */
 
-import { allHeads, app } from "../app.js";
+import { allHeads, app, characterAt } from "../app.js";
 import { copyPicture, weightPixels } from "../draw.js";
 import { el, find, numbersTable } from "../html.js";
-import { headName } from "../model.js";
+import { headName, ownOdds } from "../model.js";
 import { findMuteCosts, hasMuteCosts, isLong, muteCosts } from "../muting.js";
 import { ranked } from "../numbers.js";
 import { lift, mainRole, reachOf, ROLES, rolesOf, spreadOf } from "../roles.js";
 import { selectHead, walk } from "../selection.js";
-import { number, percent, signed } from "../words.js";
+import { number, percent, said, saidAt, signed } from "../words.js";
 
 /** @import { Draw } from "../drawing.js" */
+/** @import { Cost } from "../muting.js" */
 /** @import { Matrix } from "../numbers.js" */
 
 const ASK = "compute what muting each head costs (this takes a while)";
@@ -32,40 +33,57 @@ export function headsView() {
   grid.before(worth, ask);
   grid.after(numbers);
   grid.addEventListener("keydown", walk);
+  /** @type {number[]} */
+  let odds = [];
   const showCosts = () => {
     const costs = muteCosts();
-    cells.forEach((cell, n) => cell.showCost(costs[n]));
-    worth.textContent = worthOf(costs);
-    ask.hidden = !hasMuteCosts() || !isLong() || costs.length > 0;
+    const here = odds[app.state.query];
+    cells.forEach((cell, n) => cell.showCost(costs && (costs[n] ?? "soon"), here));
+    worth.textContent = costs ? worthOf(costs, here) : "";
+    ask.hidden = costs !== undefined || !hasMuteCosts();
     numbers.refresh();
   };
   ask.addEventListener("click", () => {
     findMuteCosts(showCosts);
-    ask.hidden = true;
+    showCosts();
   });
   return (change) => {
     for (const cell of cells) {
       cell.showIfOpen();
       if (change === "trace") cell.drawWeights();
     }
-    if (change !== "trace") return;
-    showCosts();
+    if (change === "trace") odds = ownOdds(app.model, app.untouched);
     if (!isLong()) findMuteCosts(showCosts);
+    showCosts();
   };
 }
 
-/** What is lost with each head, in words: the most and the least.
- * @param {number[]} costs  as far as they are known
+/** Which head is missed most and which least, on the text and at the selected character.
+ * @param {Cost[]} costs  as far as they are known
+ * @param {number | undefined} here  the probability of the text's next character
  */
-function worthOf(costs) {
+function worthOf(costs, here) {
   const heads = allHeads();
-  if (costs.length < heads.length) return "";
-  const order = ranked(Float32Array.from(costs));
-  const said = (/** @type {number} */ n) =>
-    `${headName(heads[n].layer, heads[n].head)} (${signed(costs[n], 3)})`;
-  const least = order[order.length - 1];
-  const helps = costs[least] < 0 ? ", without which the loss is lower" : "";
-  return `On this text, muting ${said(order[0])} costs most, muting ${said(least)} least${helps}.`;
+  if (costs.length < heads.length) return "What muting each head costs is being computed …";
+  const name = (/** @type {number} */ n) => headName(heads[n].layer, heads[n].head);
+  const rises = Float32Array.from(costs, ({ rise }) => rise);
+  const order = ranked(rises);
+  const [most, least] = [order[0], order[order.length - 1]];
+  const helps = rises[least] < 0 ? ", without which the loss is lower" : "";
+  const text = `On this text, muting ${name(most)} (${signed(rises[most], 3)}) costs most, muting ${name(least)} (${signed(rises[least], 3)}) least${helps}.`;
+  const { query } = app.state;
+  if (here === undefined) return text;
+  const worst = ranked(Float32Array.from(costs, ({ odds }) => -odds[query]))[0];
+  return `${text} After ${saidAt(query)}, muting ${name(worst)} costs the text's ${leftOf(costs[worst], here)} most.`;
+}
+
+/** What is left of the probability of the text's next character at the query.
+ * @param {Cost} cost
+ * @param {number} here  with all heads
+ */
+function leftOf({ odds }, here) {
+  const { query } = app.state;
+  return `${said(characterAt(query + 1))}: ${percent(here)} → ${percent(odds[query])}`;
 }
 
 /** @param {number} layer @param {number} head */
@@ -91,9 +109,13 @@ function headCell(layer, head) {
       button.tabIndex = open ? 0 : -1;
       if (open && button.parentElement?.contains(document.activeElement)) button.focus();
     },
-    /** @param {number | undefined} value */
-    showCost(value) {
-      cost.textContent = value === undefined ? "" : `muting costs ${signed(value, 3)}`;
+    /** @param {Cost | "soon" | undefined} found @param {number | undefined} here */
+    showCost(found, here) {
+      const known = found !== "soon" && found;
+      const rise = known ? signed(known.rise, 3) : "…";
+      const left = known && here !== undefined ? leftOf(known, here) : "\u00a0";
+      cost.hidden = !found;
+      cost.replaceChildren(`muting costs ${rise}`, el("small", { textContent: left }));
     },
     drawWeights() {
       const { weights } = app.trace.layers[layer].heads[head];
@@ -134,7 +156,7 @@ function rolesTable() {
     "characters back (uniform)",
     "muting costs",
   ];
-  const costs = muteCosts();
+  const costs = muteCosts() ?? [];
   const rows = allHeads().map(({ layer, head: h }, n) => {
     const { weights } = layers[layer].heads[h];
     const reach = reachOf(weights, T);
@@ -145,7 +167,7 @@ function rolesTable() {
       ),
       percent(spreadOf(weights, T)),
       `${number(reach.share, 1)} (${number(reach.uniform, 1)})`,
-      signed(costs[n] ?? NaN, 3),
+      signed(costs[n]?.rise ?? NaN, 3),
     ];
   });
   return { head, rows };

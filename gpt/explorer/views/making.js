@@ -120,7 +120,7 @@ function projectionSteps() {
       shape: `Wq, Wk, Wv (D, C) = (${D}, ${C}); q, k, v (T, D) = (${trace.T}, ${D})`,
       words: [
         ...captions(),
-        ". Each number is the product of one row of a matrix with x. Darker entries of a matrix are larger.",
+        ". Each number is the product of one row of a matrix with x. Stronger entries of a matrix are larger.",
       ],
       strips: [inputs[0], made, ...(query === key ? [] : inputs.slice(1)), ...others],
       matrices: QKV.map((role, i) => ({ name: `W${role[0]}`, values: matrices[i], role })),

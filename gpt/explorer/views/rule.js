@@ -204,10 +204,10 @@ function toTheScore(match) {
         `of the match, ${signed(inText)} is left. The rest of the score comes from pairs in which something that an earlier layer wrote takes part.`,
     }),
     signedRows([
-      { name: "match of the two embeddings", score: match },
-      { name: "the norms of the text", score: inText - match },
-      { name: "pairs with earlier layers", score: score - inText },
-      { name: "score", score, role: "output" },
+      { name: "the match", score: match },
+      { name: "the norms", score: inText - match },
+      { name: "earlier layers", score: score - inText },
+      { name: "the score", score, role: "output" },
     ]),
   ];
 }

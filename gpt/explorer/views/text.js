@@ -208,13 +208,13 @@ export function sentenceView() {
   };
 }
 
-/** The weight of the selected key; where the reader's changes made it another one, its former too. */
+/** The weight of the selected key, and beside the reader's changes the model's own. */
 function given() {
   const { layer, head } = app.state;
   const [before, now] = [app.untouched, app.trace].map((read) =>
     percent(selectedOf(read.layers[layer].heads[head].weights)),
   );
-  return before === now ? now : `${now} (unchanged model: ${before})`;
+  return app.edits.size ? `${now} (unchanged model: ${before})` : now;
 }
 
 /** What the colours mean: the ramp of weights, and the roles.
