@@ -74,7 +74,7 @@ function worthOf(costs, here) {
   const { query } = app.state;
   if (here === undefined) return text;
   const worst = ranked(Float32Array.from(costs, ({ odds }) => -odds[query]))[0];
-  return `${text} After ${saidAt(query)}, muting ${name(worst)} costs the text's ${leftOf(costs[worst], here)} most.`;
+  return `${text} After ${saidAt(query)}, muting ${name(worst)} costs most: ${leftOf(costs[worst], here)}.`;
 }
 
 /** What is left of the probability of the text's next character at the query.
