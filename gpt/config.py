@@ -52,6 +52,7 @@ class ModelConfig(Section):
     positions: Literal["none", "learned", "rotary"] = Field(
         "learned", description="how positions are encoded"
     )
+    token_shift: bool = Field(False, description="add to each embedding a share of the one before")
     feed_forward: Literal["none", "relu", "gelu", "relu2"] = Field(
         "relu", description="activation of the feed-forward layers; none: no such layers"
     )
@@ -65,10 +66,7 @@ class ModelConfig(Section):
     )
     bias: bool = Field(True, description="biases in projections, feed-forward layers and lm_head")
     init_std: float = Field(
-        0.0,
-        ge=0,
-        le=100,
-        description="standard deviation of the initial weights; 0: torch's defaults",
+        0.0, ge=0, le=100, description="standard deviation of initial weights; 0: torch's defaults"
     )
     zero_init: bool = Field(
         False,
@@ -81,8 +79,9 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def fits(self) -> Self:
-        if self.n_embd == 0 and (self.n_layer or (self.positions, self.norm) != ("none", "none")):
-            fix = "set n_layer to 0, positions and norm to none"
+        others = (self.n_layer, self.positions, self.norm, self.token_shift)
+        if self.n_embd == 0 and others != (0, "none", "none", False):
+            fix = "set n_layer to 0, positions and norm to none, token_shift to false"
             raise BadValue("n_embd 0 is the bigram table", fix)
         if self.embedding_norm and self.norm == "none":
             raise BadValue("embedding_norm needs a norm", "set norm to rms or layer")

@@ -200,6 +200,8 @@ class GPT(nn.Module):
         self.config, self.vocab_size = config, vocab_size
         C = config.n_embd or vocab_size
         self.token_embedding = nn.Embedding(vocab_size, C)
+        if config.token_shift:
+            self.token_shift = nn.Parameter(torch.zeros(C))  # begins as if it were not there
         if config.positions == "learned":
             self.position_embedding = nn.Embedding(config.block_size, C)
         self.embedding_norm = norm(config) if config.embedding_norm else nn.Identity()
@@ -237,6 +239,8 @@ class GPT(nn.Module):
     def embed(self, tokens: Tensor) -> Tensor:
         """The first state of the residual stream (B, T, C): which character, at which position.
 
+        Token shift: Peng et al. 2023, "RWKV", section 3.1; Allen-Zhu 2025, "Canon layers".
+
         Raises:
             ValueError: if T > block_size.
         """
@@ -244,6 +248,8 @@ class GPT(nn.Module):
         if length > block_size:
             raise ValueError(f"{length} characters are more than block_size {block_size}")
         x = self.token_embedding(tokens)  # (B, T, C)
+        if self.config.token_shift:
+            x = x + self.token_shift * F.pad(x[:, :-1], (0, 0, 1, 0))  # none before the first
         if self.config.positions == "learned":
             x = x + self.position_embedding.weight[:length]
         return self.embedding_norm(x)

@@ -37,6 +37,8 @@ VARIANTS: dict[str, dict] = {
     "no positions": BLOCKS | {"positions": "none", "norm": "none"},
     "rotary": BLOCKS | {"positions": "rotary"},
     "modern": MODERN,
+    "token shift": MODERN | {"token_shift": True},
+    "token shift and learned positions": BLOCKS | {"token_shift": True},
 }
 WITH_HEADS = {name: kind for name, kind in VARIANTS.items() if kind["n_layer"]}
 

@@ -132,6 +132,19 @@ def test_values_are_means_over_places():
     torch.testing.assert_close(found, logits - logits.mean(), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["token shift", "token shift and learned positions"])
+def test_the_rule_leaves_the_share_of_the_character_before_out(kind):
+    """It is the rule of the same weights without it."""
+    model = build(VARIANTS[kind])
+    plain = build(VARIANTS[kind] | {"token_shift": False})
+    plain.load_state_dict(model.state_dict(), strict=False)
+    for layer in (0, 1):
+        torch.testing.assert_close(qk_table(model, layer), qk_table(plain, layer))
+        torch.testing.assert_close(
+            position_table(model, layer), position_table(plain, layer), equal_nan=True
+        )
+
+
 def test_tables_that_there_are_not():
     with pytest.raises(ValueError, match="no L1H1"):
         qk_table(build(VARIANTS["bigram"]), 0)

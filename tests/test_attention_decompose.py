@@ -77,6 +77,19 @@ def test_who_wrote_what():
     assert names("heads", 1) == ("L1H1", "L1H2", "L1H3", "L1H4")
     assert names("heads and relu", 1) == ("L1 feed-forward",)
     assert names("bigram", 0) == ("character",)
+    assert names("token shift", 0) == ("character", "character before")
+    both = ("character", "character before", "position")
+    assert names("token shift and learned positions", 0) == both
+
+
+def test_the_character_before_is_a_part_of_its_own():
+    model, tokens = build(VARIANTS["token shift and learned positions"]), text()
+    parts = stream_parts(model, trace(model, tokens), 0)
+    character, before = parts.vectors[:2]
+    assert torch.equal(character, model.token_embedding.weight[tokens])
+    assert not before[0].any()
+    for t in range(1, T):
+        torch.testing.assert_close(before[t], model.token_shift * character[t - 1])
 
 
 @pytest.mark.parametrize("kind", ["modern", "gelu"])

@@ -126,6 +126,11 @@ ONE = {  # content -> what is said, what is advised
         "n_embd 0 is the bigram table",
         "set n_layer to 0",
     ),
+    "bigram with a token shift": (
+        "model:\n  n_embd: 0\n  n_layer: 0\n  positions: none\n  norm: none\n  token_shift: true\n",
+        "n_embd 0 is the bigram table",
+        "token_shift to false",
+    ),
     "accumulate": (
         "train:\n  batch_size: 9\n  accumulate: 2\n",
         "does not divide batch_size 9",

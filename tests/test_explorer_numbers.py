@@ -22,6 +22,7 @@ pytestmark = pytest.mark.browser
 
 # rotary, RMSNorm, QK-norm; learned positions, LayerNorm, biases; no residual stream; no positions
 KINDS = ["modern", "gpt", "two layers of heads", "no positions"]
+SHIFTED = ["token shift", "token shift and learned positions"]
 QUERY, KEY = 7, 4
 SELECTED = f"&query={QUERY + 1}&key={KEY + 1}"
 NUMBER = r"<\u00a00\.1\u00a0%|−∞|[+−]?\d+(?:\.\d+)?(?:\u00a0?%)?"
@@ -277,11 +278,14 @@ SELECTIONS = [(7, 4), (7, 3), (4, 4), (9, 0)]  # the second: the same character 
 
 
 @pytest.mark.parametrize(
-    ("variant", "layer"), [("heads", 0), *((kind, layer) for kind in KINDS for layer in (0, 1))]
+    ("variant", "layer"),
+    [("heads", 0), *((kind, layer) for kind in (*KINDS, *SHIFTED) for layer in (0, 1))],
 )
 def test_rule_over_the_alphabet_is_torch_s(open_page, variant, layer):
     page, model, seen = open_kind(open_page, variant, f"L{layer + 1}H2")
     config = model.config
+    told = "share of the character before. It is left out" in page.text_content("#rule .note")
+    assert told == config.token_shift
     if layer and not config.residual:
         assert page.is_hidden("#rule table")
         assert "does not read the embedding" in page.text_content("#rule .note")

@@ -274,6 +274,7 @@ HOSTILE = {
         model_config(block_size=2**20, n_layer=1000, positions="rotary"), "config.json"),
     "another width": (model_config(n_embd=4), "model.n_embd is 4, not 2"),
     "another kind of layer": (model_config(feed_forward="none"), "model.safetensors"),
+    "a shift of nothing": (model_config(token_shift=True), "token_shift is missing, not 2"),
     "an unknown key": (model_config(evil=1), "config.json"),
     "a wrong type": (model_config(n_layer="1"), "config.json"),
     "infinity in the config": (model_config(dropout=math.inf), "config.json"),

@@ -65,6 +65,19 @@ def test_rows_of_known_characters_are_copied_those_of_new_ones_are_fresh(
             assert torch.equal(tensor[i], expected), f"{name}: row of {character!r}"
 
 
+def test_the_share_of_the_character_before_is_the_origins(
+    toy_config: Config, tmp_path: Path
+) -> None:
+    config = overridden(toy_config, {"model.token_shift": True})
+    origin = learned_from("abc" * 50, tmp_path / "old.txt", config, seed=1)
+    origin.weights["token_shift"] += torch.arange(16) / 16
+    other = learned_from("abcd" * 50, tmp_path / "new.txt", toy_config, seed=2).config
+    corpus = load_corpus(other, ignore)
+    tuned = fine_tuned(origin, with_model_of(origin, other), corpus, ignore)
+    assert torch.equal(tuned.weights["token_shift"], origin.weights["token_shift"])
+    tuned.make_model()
+
+
 def test_the_architecture_is_the_origins_but_for_the_dropout(
     toy_config: Config, toy_corpus: Corpus
 ) -> None:

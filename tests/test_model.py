@@ -54,6 +54,8 @@ VARIANTS = {name: sized(**keys) for name, keys in RUNGS.items()} | {
     "modern": sized(**MODERN),
     "rotary without a residual": sized(positions="rotary", residual=False),
     "no positions": sized(positions="none"),
+    "token shift": sized(**MODERN, token_shift=True),
+    "token shift and learned positions": sized(token_shift=True),
 }
 each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
 
@@ -64,7 +66,7 @@ def made(config: ModelConfig, seed: int = 0) -> GPT:
     model = GPT(config, V).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "norm" in name:
+            if "norm" in name or name == "token_shift":
                 parameter.add_(torch.randn_like(parameter) * 0.3)
     return model
 
@@ -283,6 +285,34 @@ def test_bigram_logits_are_rows_of_the_table() -> None:
     model, tokens = made(BIGRAM), some_tokens()
     assert torch.equal(model(tokens), model.token_embedding.weight[tokens])
     assert model.token_embedding.weight.shape == (V, V)
+
+
+@pytest.mark.parametrize("keys", [{}, {"embedding_norm": True}, {"positions": "none"}])
+def test_token_shift_adds_a_share_of_the_character_before(keys: dict[str, Any]) -> None:
+    """Before the positions are added and the norm is applied; the first character gets none."""
+    model, tokens = made(sized(token_shift=True, **keys)), some_tokens()
+    table, share = model.token_embedding.weight, model.token_shift
+    expected = torch.zeros(*tokens.shape, len(share))
+    for row, text in enumerate(tokens.tolist()):
+        for t, character in enumerate(text):
+            for c in range(len(share)):
+                before = table[text[t - 1], c] if t else 0.0
+                place = (
+                    model.position_embedding.weight[t, c] if model.config.positions != "none" else 0
+                )
+                expected[row, t, c] = table[character, c] + share[c] * before + place
+    torch.testing.assert_close(model.embed(tokens), model.embedding_norm(expected))
+
+
+def test_token_shift_begins_as_if_it_were_not_there() -> None:
+    """The other weights are drawn as without it, and so is what comes of them."""
+    torch.manual_seed(0)
+    plain = GPT(sized(**MODERN), V)
+    torch.manual_seed(0)
+    shifted = GPT(sized(**MODERN, token_shift=True), V)
+    missing = shifted.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing == ["token_shift"]
+    assert torch.equal(shifted(some_tokens()), plain(some_tokens()))
 
 
 @each_variant

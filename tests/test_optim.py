@@ -108,7 +108,8 @@ def with_gradients(model: GPT, seed: int = 1) -> GPT:
 @pytest.mark.parametrize("share", [1.0, 0.5])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_decay_is_for_matrices_alone_and_by_the_current_rate(optimizer: Any, share: float) -> None:
-    model = made()
+    model = made(token_shift=True)
+    torch.nn.init.normal_(model.token_shift)  # at zero it would show no decay
     config = TrainConfig(optimizer=optimizer, weight_decay=0.5)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for parameter in model.parameters():
@@ -126,7 +127,7 @@ def test_decay_is_for_matrices_alone_and_by_the_current_rate(optimizer: Any, sha
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_each_weight_has_one_optimizer(optimizer: Any) -> None:
-    model = made()
+    model = made(token_shift=True)
     parts = make_optimizers(model, TrainConfig(optimizer=optimizer))
     owned = [p for part in parts for p in part.parameters]
     assert sorted(map(id, owned)) == sorted(map(id, model.parameters()))

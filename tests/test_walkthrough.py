@@ -178,8 +178,11 @@ def test_weights_and_mixture_are_the_traces(kind: dict) -> None:
 @pytest.mark.parametrize("kind", WITH_HEADS.values(), ids=WITH_HEADS.keys())
 def test_a_model_has_the_steps_of_its_parts(kind: dict) -> None:
     model = build(kind)
-    titles = [step.title for step in model_steps(model, text(6), text_group("abcdef"), 0, 0)]
-    config = model.config
+    steps = list(model_steps(model, text(6), text_group("abcdef"), 0, 0))
+    titles, config = [step.title for step in steps], model.config
+    code = [line["text"] for line in steps[0].code]
+    assert any("self.token_shift *" in line for line in code) == config.token_shift
+    assert ("character before" in steps[0].sentence) == config.token_shift
     assert ("One scale for all" in titles) == (config.norm != "none")
     assert ("The position" in titles) == (config.positions == "rotary")
     assert ("One length for all" in titles) == config.qk_norm

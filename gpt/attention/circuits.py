@@ -4,10 +4,11 @@ Which character attends to which (QK circuit), how that depends on the positions
 characters become likelier (OV circuit): Elhage et al. 2021, "A Mathematical Framework for
 Transformer Circuits". With 65 characters, unlike with 50,000 tokens, the whole table can be shown.
 
-The tables are computed from the embedding alone, for each character at each position of a block,
-and so is every normalisation. In layer 1 that is the whole residual stream: a table is the exact
-mean of the scores that texts get. In later layers it is the direct path, without what earlier
-layers wrote.
+The tables are computed from the embedding of a character alone, for each character at each position
+of a block, and so is every normalisation. In layer 1 that is the whole residual stream: a table is
+the exact mean of the scores that texts get. In later layers it is the direct path, without what
+earlier layers wrote. With token_shift it is the direct path in layer 1 too: the share of the
+character before is left out.
 
 Letters in the shapes: V vocab_size, T block_size, H heads, D head_size, C n_embd. Memory is that of
 V texts at once.
@@ -135,8 +136,14 @@ def embedding_qkv(model: GPT, layer: int) -> tuple[Tensor, Tensor, Tensor]:
     check_head(model, layer, 0)
     if layer and not model.config.residual:
         raise ValueError(f"without a residual stream no embedding reaches layer {layer + 1}")
-    alphabet = torch.arange(model.vocab_size, device=device_of(model))
     block = blocks_of(model)[layer]
     with evaluating(model):
-        stream = model.embed(alphabet[:, None].expand(-1, model.config.block_size))  # (V, T, C)
-        return block.attention.qkv(block.attention_norm(stream))
+        return block.attention.qkv(block.attention_norm(_each_alone(model)))
+
+
+def _each_alone(model: GPT) -> Tensor:
+    """The embedding (V, T, C) of each character at each position, with no share of one before."""
+    x = model.token_embedding.weight[:, None].expand(-1, model.config.block_size, -1)
+    if model.config.positions == "learned":
+        x = x + model.position_embedding.weight
+    return cast(Tensor, model.embedding_norm(x))

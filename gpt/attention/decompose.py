@@ -1,10 +1,11 @@
 """Where a score or a logit came from, exactly, and what a head is worth.
 
-The residual stream is a sum: the character's embedding, its position's, the output of each head
-and of each feed-forward layer. With the scale of each normalisation held at what it was on this
-text (`frozen`), queries, keys and logits are linear in the stream. So a score is a sum over pairs
-of parts, one on the query's and one on the key's side, and a logit is a sum over parts (Elhage et
-al. 2021, "A Mathematical Framework for Transformer Circuits").
+The residual stream is a sum: the character's embedding, a share of that of the character before
+(with token_shift), the position's, the output of each head and of each feed-forward layer. With the
+scale of each normalisation held at what it was on this text (`frozen`), queries, keys and logits
+are linear in the stream. So a score is a sum over pairs of parts, one on the query's and one on the
+key's side, and a logit is a sum over parts (Elhage et al. 2021, "A Mathematical Framework for
+Transformer Circuits").
 
 Letters in the shapes: P parts, T characters, C n_embd, H heads, D head_size, V vocab_size,
 L layers.
@@ -59,9 +60,10 @@ class ScoreParts:
 def stream_parts(model: GPT, trace: Trace, layer: int) -> Parts:
     """What wrote the residual stream that layer `layer` reads, vectors (P, T, C).
 
-    The parts, where the model has them: "character", "position", "embedding norm's bias", and for
-    each earlier layer "L1H1" and so on, "L1 projection's bias" and "L1 feed-forward", biases
-    included. Without a residual stream each part replaces those before it.
+    The parts, where the model has them: "character", "character before" (zeros for the first
+    character), "position", "embedding norm's bias", and for each earlier layer "L1H1" and so on,
+    "L1 projection's bias" and "L1 feed-forward", biases included. Without a residual stream each
+    part replaces those before it.
 
     Args:
         trace: of this model.
@@ -92,6 +94,9 @@ def _embedding_parts(model: GPT, tokens: Tensor) -> dict[str, Tensor]:
     """The parts (T, C) of the residual stream's first state."""
     with torch.no_grad():
         rows = {"character": model.token_embedding(tokens)}
+        if model.config.token_shift:
+            none, before = torch.zeros_like(rows["character"][:1]), rows["character"][:-1]
+            rows["character before"] = model.token_shift * torch.cat([none, before])
         if model.config.positions == "learned":
             rows["position"] = model.position_embedding.weight[: len(tokens)]
         norm = freeze(model.embedding_norm, torch.stack([*rows.values()]).sum(0))

@@ -1,5 +1,6 @@
 /* A head's rule over the alphabet, as gpt/attention/circuits.py defines it: what the head computes
- * if the stream that its layer reads holds the embedding and nothing else.
+ * if the stream that its layer reads holds the embedding and nothing else, not even, with
+ * token_shift, a share of the character before.
  */
 
 import { applyNorm, embed, normalise, normOf, project, scoresOf, tensorOf } from "./model.js";
@@ -26,13 +27,14 @@ export function reachesLogits(model, layer) {
   return residual || (layer === n_layer - 1 && feed_forward === "none");
 }
 
-/** Queries, keys or values (n, D) of characters `ids`, each at its position.
+/** Queries, keys or values (n, D) of characters `ids`, each at its position with none before it.
  * @param {Model} model
  * @param {{layer: number, head: number, what: What, ids: number[]}} which
  * @param {(n: number) => number} positionOf
  */
 function projectAlone(model, { layer, head, what, ids }, positionOf) {
-  const x = normalise(model, `blocks.${layer}.attention_norm`, embed(model, ids, positionOf));
+  const embedded = embed(model, ids, positionOf, () => undefined);
+  const x = normalise(model, `blocks.${layer}.attention_norm`, embedded);
   return project(model, layer, head, what, x, positionOf);
 }
 

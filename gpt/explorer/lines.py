@@ -12,7 +12,8 @@ from gpt.model import GPT, Block, MultiHeadAttention, attend
 # each is found in a function, by the words it starts with
 STATEMENTS: dict[str, tuple[Callable[..., Any], str]] = {
     "embed": (GPT.embed, "x = self.token_embedding"),
-    "position": (GPT.embed, "x = x + "),
+    "shift": (GPT.embed, "x = x + self.token_shift"),
+    "position": (GPT.embed, "x = x + self.position"),
     "norm": (Block.forward, "attended = "),
     "qkv": (MultiHeadAttention.qkv, "q, k, v = "),
     "rotary": (MultiHeadAttention.qkv, "q, k = "),

@@ -15,6 +15,7 @@ import { add, dot, erf, linear, range, row, scale, softmax, total, unpack } from
  * @property {number} n_head
  * @property {number} n_embd  0: a bigram table
  * @property {"none" | "learned" | "rotary"} positions
+ * @property {boolean} token_shift
  * @property {"none" | "layer" | "rms"} norm
  * @property {boolean} embedding_norm
  * @property {boolean} qk_norm
@@ -160,19 +161,35 @@ export function normalise(model, name, x) {
 
 // --- attention ---------------------------------------------------------------------------------
 
-/** The first state of the residual stream (T, C): token embeddings and position embeddings.
+/** The share (C) that a character gets of the embedding of the one before it; zeros without one.
+ * @param {Model} model
+ * @param {number | undefined} before  id of the one before
+ * @returns {Matrix}
+ */
+export function shareOf(model, before) {
+  if (before === undefined) return new Float32Array(model.C);
+  const weights = tensorOf(model, "token_shift");
+  const embedding = row(tensorOf(model, "token_embedding.weight"), before, model.C);
+  return embedding.map((value, i) => value * weights[i]);
+}
+
+/** The first state of the residual stream (T, C): token embeddings, with token_shift a share of the
+ * one before, and position embeddings.
  * @param {Model} model
  * @param {number[]} tokens
+ * @param {(t: number) => number} positionOf
+ * @param {(t: number) => number | undefined} beforeOf  id of the character before
  */
-export function embed(model, tokens, positionOf = (/** @type {number} */ t) => t) {
+export function embed(model, tokens, positionOf = (t) => t, beforeOf = (t) => tokens[t - 1]) {
   const { C, config } = model;
+  const rowOf = (/** @type {string} */ name, /** @type {number} */ index) =>
+    row(tensorOf(model, `${name}_embedding.weight`), index, C);
   const x = new Float32Array(tokens.length * C);
   tokens.forEach((id, t) => {
-    const character = row(tensorOf(model, "token_embedding.weight"), id, C);
-    const position =
-      config.positions === "learned" &&
-      row(tensorOf(model, "position_embedding.weight"), positionOf(t), C);
-    x.set(position ? add(character, position) : character, t * C);
+    let vector = rowOf("token", id);
+    if (config.token_shift) vector = add(vector, shareOf(model, beforeOf(t)));
+    if (config.positions === "learned") vector = add(vector, rowOf("position", positionOf(t)));
+    x.set(vector, t * C);
   });
   return config.embedding_norm ? normalise(model, "embedding_norm", x) : x;
 }

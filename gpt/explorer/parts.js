@@ -2,15 +2,24 @@
  * scales of the norms are held fixed. gpt/attention/decompose.py does the same.
  */
 
-import { applyNorm, headMatrix, headName, normOf, qkScale, rotate, tensorOf } from "./model.js";
+import {
+  applyNorm,
+  headMatrix,
+  headName,
+  normOf,
+  qkScale,
+  rotate,
+  shareOf,
+  tensorOf,
+} from "./model.js";
 import { add, dot, linear, row, scale, total } from "./numbers.js";
 
 /** @import { Block, Model, Trace, What } from "./model.js" */
 /** @import { Matrix } from "./numbers.js" */
 
 /**
- * What wrote a part: `layer` and `head` are missing where none did, as in the embedding's parts.
- * @typedef {{name: string, layer?: number, head?: number}} Writer
+ * What wrote a part: perhaps a head; `alone` if it is the character's embedding, position or a bias.
+ * @typedef {{name: string, head?: {layer: number, head: number}, alone?: true}} Writer
  * @typedef {Writer & {vector: Matrix}} Part
  * @typedef {Writer & {score: number}} PartScore
  *
@@ -28,7 +37,7 @@ import { add, dot, linear, row, scale, total } from "./numbers.js";
  * @param {number} position
  */
 function streamParts(model, trace, layer, position) {
-  let parts = embeddingParts(model, trace.tokens[position], position);
+  let parts = embeddingParts(model, trace.tokens, position);
   for (let earlier = 0; earlier < layer; earlier++) {
     const written = blockParts(model, trace.layers[earlier], earlier, position);
     parts = model.config.residual ? [...parts, ...written] : written;
@@ -36,14 +45,17 @@ function streamParts(model, trace, layer, position) {
   return parts;
 }
 
-/** @param {Model} model @param {number} token @param {number} position @returns {Part[]} */
-function embeddingParts(model, token, position) {
+/** @param {Model} model @param {number[]} tokens @param {number} position @returns {Part[]} */
+function embeddingParts(model, tokens, position) {
   const { C, config } = model;
   const rowOf = (/** @type {string} */ name, /** @type {number} */ index) =>
     row(tensorOf(model, `${name}_embedding.weight`), index, C);
-  const parts = [{ name: "character", vector: rowOf("token", token) }];
+  /** @type {Part[]} */
+  const parts = [{ name: "character", alone: true, vector: rowOf("token", tokens[position]) }];
+  if (config.token_shift)
+    parts.push({ name: "character before", vector: shareOf(model, tokens[position - 1]) });
   if (config.positions === "learned")
-    parts.push({ name: "position", vector: rowOf("position", position) });
+    parts.push({ name: "position", alone: true, vector: rowOf("position", position) });
   return config.embedding_norm
     ? normParts(model, "embedding_norm", parts, "embedding norm's bias")
     : parts;
@@ -58,7 +70,7 @@ function embeddingParts(model, token, position) {
 function normParts(model, name, parts, biasName) {
   const norm = normOf(model, name, sumOf(parts));
   const normed = parts.map((part) => ({ ...part, vector: applyNorm(norm, part.vector, false) }));
-  return norm?.bias ? [...normed, { name: biasName, vector: norm.bias }] : normed;
+  return norm?.bias ? [...normed, { name: biasName, alone: true, vector: norm.bias }] : normed;
 }
 
 /** @param {Part[]} parts */
@@ -77,16 +89,14 @@ function blockParts(model, block, layer, position) {
   /** @type {Part[]} */
   const parts = block.heads.map((head, h) => ({
     name: headName(layer, h),
-    layer,
-    head: h,
+    head: { layer, head: h },
     vector: writtenBy(model, layer, h, row(head.out, position, D)),
   }));
   const bias = config.residual && tensors.get(`blocks.${layer}.attention.projection.bias`);
-  if (bias) parts.push({ name: `L${layer + 1} projection's bias`, layer, vector: bias });
+  if (bias) parts.push({ name: `L${layer + 1} projection's bias`, vector: bias });
   if (!block.thought) return parts;
   const thought = {
     name: `L${layer + 1} feed-forward`,
-    layer,
     vector: row(block.thought, position, C),
   };
   return config.residual ? [...parts, thought] : [thought];
@@ -167,15 +177,14 @@ export function scoreParts(model, trace, { layer, head, query, key }) {
 }
 
 /** @param {Writer} writer @param {number[]} pairs  all that it takes part in @returns {PartScore} */
-function scored({ name, layer, head }, pairs) {
-  return { name, layer, head, score: total(pairs) };
+function scored({ name, head, alone }, pairs) {
+  return { name, head, alone, score: total(pairs) };
 }
 
-/** What the pairs add to a score of which no layer wrote either side: those of the embedding alone.
+/** What the two characters alone add to a score.
  * @param {ScoreParts} parts
  */
-export function embeddingScore({ scores, queries, keys }) {
-  const early = (/** @type {Writer} */ { layer }) => layer === undefined;
-  const pairs = scores.filter((_, a) => early(queries[a]));
-  return total(pairs.map((line) => total(line.filter((_, b) => early(keys[b])))));
+export function scoreAlone({ scores, queries, keys }) {
+  const pairs = scores.filter((_, a) => queries[a].alone);
+  return total(pairs.map((line) => total(line.filter((_, b) => keys[b].alone))));
 }

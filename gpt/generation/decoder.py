@@ -5,8 +5,9 @@ characters are computed in numpy on the CPU: twice as fast as torch on vectors t
 checks that the logits are those of `GPT.forward`.
 
 When the context is full, the older half is evicted from the cache. Above layer 1, kept keys and
-values still carry information from evicted characters. Learned positions do not allow eviction:
-there the newer half is prefilled anew, at positions that start from 0.
+values still carry information from evicted characters (with token_shift, one character's in layer 1
+too). Learned positions do not allow eviction: there the newer half is prefilled anew, at positions
+that start from 0.
 
 Letters in the shapes as in gpt/model.py: B texts side by side, S characters in the cache.
 """
@@ -39,6 +40,9 @@ class Decoder:
         self.model = model
         self.layers = [_Layer(cast(Block, block), model, rows) for block in model.blocks]
         self.characters = model.token_embedding.weight.numpy(force=True)  # (V, C)
+        self.shifts = model.config.token_shift
+        if self.shifts:
+            self.token_shift = model.token_shift.numpy(force=True)  # (C,)
         self.learned = model.config.positions == "learned"
         if self.learned:
             self.positions = model.position_embedding.weight.numpy(force=True)  # (block_size, C)
@@ -56,6 +60,8 @@ class Decoder:
         self.tokens[:, : self.length] = tokens[:, :-1]
         if self.length:  # a GPU's fused attention refuses a text without characters
             self._fill_cache(tokens[:, :-1])
+        if self.shifts:  # the last but one is before the one to decode; zeros if there is none
+            self.before = self.characters[tokens[:, -2:-1]].sum(1)  # (B, C)
         return self.decode(np.broadcast_to(tokens[:, -1], len(self.tokens)))
 
     @np.errstate(all="ignore")  # as torch does
@@ -82,6 +88,8 @@ class Decoder:
 
     def _logits(self, token: npt.NDArray[np.int64], place: int) -> Array:  # (B,)
         x = self.characters[token]  # (B, C)
+        if self.shifts:
+            x, self.before = x + self.token_shift * self.before, x
         if self.learned:
             x = x + self.positions[place]
         x = self.embedding_norm(x)

@@ -4,7 +4,7 @@
 
 import { app, characterAt, hasWeights } from "../app.js";
 import { inRole } from "../html.js";
-import { headMatrix, QKV, rotate } from "../model.js";
+import { headMatrix, QKV, rotate, shareOf } from "../model.js";
 import { lengthOf, linear, row } from "../numbers.js";
 import { glyph, number, saidAt } from "../words.js";
 import { asker, headVector, lookedAt } from "./common.js";
@@ -64,14 +64,14 @@ function streamSteps() {
     );
   const embedding = {
     title: "Embed: a character becomes a vector",
-    line: learned ? "position" : "embed",
+    line: config.token_shift ? "shift" : learned ? "position" : "embed",
     shape: `x ${shape}`,
     words: [
       ...bothSides().flatMap(({ role, position }) => originOf(role, position)),
       config.embedding_norm ? "The embedding is then normalised. " : "",
       "Ids and rows are counted from 0, as in the code; characters from 1.",
     ],
-    strips: rows(trace.layers[0].input, "x"),
+    strips: [...bothSides().flatMap(shareStrips), ...rows(trace.layers[0].input, "x")],
   };
   if (config.norm === "none") return [embedding];
   const normalising = {
@@ -91,11 +91,27 @@ function streamSteps() {
 function originOf(role, position) {
   const id = app.trace.tokens[position];
   const learned = app.model.config.positions === "learned";
+  const before = idBefore(position);
+  const share = before === undefined ? "" : `, plus a share of row ${before}, the character before`;
   const place = learned ? `, plus row ${position} of the position embedding` : "";
   return [
     inRole(role, saidAt(position)),
-    ` has id ${id}: its x is row ${id} of the token embedding${place}. `,
+    ` has id ${id}: its x is row ${id} of the token embedding${share}${place}. `,
   ];
+}
+
+/** The id of the character before, where token_shift gives a share of it.
+ * @param {number} position
+ */
+function idBefore(position) {
+  return app.model.config.token_shift ? app.trace.tokens[position - 1] : undefined;
+}
+
+/** @param {{role: string, position: number}} side */
+function shareStrips({ role, position }) {
+  const before = idBefore(position);
+  const name = `share for ${nameAt(position)}`;
+  return before === undefined ? [] : [strip(name, shareOf(app.model, before), role)];
 }
 
 /** Query, key and value, and what is done to query and key before the score.

@@ -11,7 +11,7 @@ import {
 import { drawGrid, drawStrip, standingOut } from "../draw.js";
 import { el, find, inRole, matrixRows, note, numbersTable, refill, signedRows } from "../html.js";
 import { range, ranked, row } from "../numbers.js";
-import { embeddingScore, scoreParts } from "../parts.js";
+import { scoreAlone, scoreParts } from "../parts.js";
 import { glyph, said, signed } from "../words.js";
 import { ASKS, LOOKED_AT, selectedOf } from "./common.js";
 
@@ -89,9 +89,12 @@ function columnsOf(matrix, width, ids) {
 function absenceOf(readable, reaches) {
   if (!readable)
     return "Without a residual stream this layer does not read the embedding, so there is no rule over the alphabet.";
+  const share = app.model.config.token_shift
+    ? "Each embedding also holds a share of the character before. It is left out here, so this rule is not all that the head goes by, not even in layer 1. "
+    : "";
   return reaches
-    ? ""
-    : "Without a residual stream the output of this head does not reach the logits directly, so there is no table of next characters.";
+    ? share
+    : `${share}Without a residual stream the output of this head does not reach the logits directly, so there is no table of next characters.`;
 }
 
 /**
@@ -184,7 +187,7 @@ function effects(rises) {
 function toTheScore(match) {
   const { model, trace, state } = app;
   const score = selectedOf(openHead().scores);
-  const inText = embeddingScore(scoreParts(model, trace, state));
+  const inText = scoreAlone(scoreParts(model, trace, state));
   const title = el(
     "h4",
     {},
@@ -192,7 +195,7 @@ function toTheScore(match) {
     ...selectedPair(),
     " to their score in the text",
   );
-  if (state.layer === 0) {
+  if (state.layer === 0 && !model.config.token_shift) {
     const told = `Layer 1 reads nothing but the embedding: the match is the score, ${signed(score)}.`;
     return [title, el("p", { textContent: told })];
   }
@@ -201,12 +204,12 @@ function toTheScore(match) {
     el("p", {
       textContent:
         `The match is ${signed(match)}. In the text the stream holds more, and the norms scale all of it to one length: ` +
-        `of the match, ${signed(inText)} is left. The rest of the score comes from pairs in which something that an earlier layer wrote takes part.`,
+        `of the match, ${signed(inText)} is left. The rest of the score comes from pairs in which something else in the stream takes part.`,
     }),
     signedRows([
       { name: "the match", score: match },
       { name: "the norms", score: inText - match },
-      { name: "earlier layers", score: score - inText },
+      { name: "the rest", score: score - inText },
       { name: "the score", score, role: "output" },
     ]),
   ];

@@ -62,8 +62,8 @@ function partsOf(role, position, parts) {
  * @param {PartScore} part
  * @param {number} position
  */
-function writerOf({ name, layer, head }, position) {
-  return layer === undefined || head === undefined ? name : headLink(layer, head, position);
+function writerOf({ name, head }, position) {
+  return head ? headLink(head.layer, head.head, position) : name;
 }
 
 /** A link to a head at a query, with a way back: see the bar.
