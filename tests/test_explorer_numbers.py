@@ -351,19 +351,20 @@ def test_rule_in_words_is_torch_s(open_page, variant):
         assert is_rounded(score, float(by_distance[QUERY - KEY]))
 
 
-@pytest.mark.parametrize("variant", ["modern", "gpt", "no positions", "gelu"])
+@pytest.mark.parametrize("variant", ["modern", "gpt", "no positions", "gelu", *SHIFTED])
 @pytest.mark.parametrize("layer", [0, 1])
 def test_rule_and_score_are_one_sum(open_page, variant, layer):
     page, model, seen = open_kind(open_page, variant, f"L{layer + 1}H2")
     match = float(rule(model, layer, 1, QUERY, KEY)[seen.tokens[QUERY], seen.tokens[KEY]])
     parts = score_parts(model, seen, layer, 1, QUERY, KEY)
     sum_ = page.locator("#rule-content > div:nth-last-child(2)")
-    if layer == 0:
+    if layer == 0 and not model.config.token_shift:
         assert match == pytest.approx(parts.score, abs=1e-5)
         assert is_rounded(numbers_in(sum_.text_content())[-1], parts.score)
         return
-    early = [n for n, name in enumerate(parts.names) if not name.startswith("L1")]
-    in_text = float(parts.pairs[early][:, early].sum())
+    others = ("L1", "character before")
+    alone = [n for n, name in enumerate(parts.names) if not name.startswith(others)]
+    in_text = float(parts.pairs[alone][:, alone].sum())
     shown = sum_.locator(".amount").all_text_contents()
     assert_shown(shown, [match, in_text - match, parts.score - in_text, parts.score])
     words = sum_.locator("p").text_content()
@@ -397,9 +398,11 @@ def making_of(model: GPT, seen: Trace, layer: int, query: int, key: int) -> Step
     places = [query] if query == key else [query, key]
     origins = []
     for place in places:
+        before = [float(seen.tokens[place - 1])] if config.token_shift else []
         row = [float(place)] if config.positions == "learned" else []
-        origins += [place + 1, *2 * [float(seen.tokens[place])], *row]
-    steps: Steps = [(rows_at(places, x=seen.embedded), [*origins, 0, 1])]
+        origins += [place + 1, *2 * [float(seen.tokens[place])], *before, *row]
+    shares = shares_of(model, seen, places) if config.token_shift else []
+    steps: Steps = [([*shares, *rows_at(places, x=seen.embedded)], [*origins, 0, 1])]
     if config.norm != "none":
         steps.append((rows_at(places, before=block.before, x=block.x), []))
     q, k = block.q_content[head, query], block.k_content[head, key]
@@ -417,6 +420,12 @@ def making_of(model: GPT, seen: Trace, layer: int, query: int, key: int) -> Step
         normed = [("query", block.q[head, query]), ("key", block.k[head, key])]
         steps.append((normed, [q.norm(), k.norm(), config.head_size**0.5]))
     return steps
+
+
+def shares_of(model: GPT, seen: Trace, places: list[int]) -> Rows:
+    """What each place gets of the character before."""
+    rows = model.token_embedding.weight[seen.tokens]
+    return [(f"share for {place_of(p)}", model.token_shift * rows[p - 1]) for p in places]
 
 
 def place_of(position: int) -> str:
@@ -476,7 +485,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.{0 if share >= 0.0995 else 1}f}\u00a0%"
 
 
-@pytest.mark.parametrize("variant", [*KINDS, "gelu", "rotary"])
+@pytest.mark.parametrize("variant", [*KINDS, *SHIFTED, "gelu", "rotary"])
 @pytest.mark.parametrize("layer", [0, 1])
 def test_every_step_shows_torch_s_numbers(open_page, variant, layer):
     page, model, seen = open_kind(open_page, variant, f"L{layer + 1}H2")
@@ -499,6 +508,13 @@ def test_every_step_shows_torch_s_numbers(open_page, variant, layer):
             assert_shown(row[1:], vector)
         assert_shown(numbers_in(text.replace(f"L{layer + 1}H2", "")), in_words)
     assert found == []
+
+
+def test_the_first_character_has_no_share_of_one_before(open_page):
+    page, _, _ = open_kind(open_page, "token shift", "L1H1")
+    [[table, *_]] = tables(page, "steps", [{"query": 0, "key": 0}])
+    assert [name for name, *_ in table[1:]] == [f"x of {place_of(0)}"]
+    assert "share" not in page.text_content("#steps-content > li")
 
 
 @pytest.mark.parametrize("variant", ["modern", "gpt"])

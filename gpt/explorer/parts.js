@@ -19,7 +19,7 @@ import { add, dot, linear, row, scale, total } from "./numbers.js";
 
 /**
  * What wrote a part: perhaps a head; `alone` if it is the character's embedding, position or a bias.
- * @typedef {{name: string, head?: {layer: number, head: number}, alone?: true}} Writer
+ * @typedef {{name: string, head?: {layer: number, head: number}, alone?: boolean}} Writer
  * @typedef {Writer & {vector: Matrix}} Part
  * @typedef {Writer & {score: number}} PartScore
  *
