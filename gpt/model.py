@@ -249,7 +249,8 @@ class GPT(nn.Module):
             raise ValueError(f"{length} characters are more than block_size {block_size}")
         x = self.token_embedding(tokens)  # (B, T, C)
         if self.config.token_shift:
-            x = x + self.token_shift * F.pad(x[:, :-1], (0, 0, 1, 0))  # none before the first
+            before = F.pad(x[:, :-1], (0, 0, 1, 0))  # (B, T, C) zeros before the first
+            x = x + self.token_shift * before
         if self.config.positions == "learned":
             x = x + self.position_embedding.weight[:length]
         return self.embedding_norm(x)

@@ -1,5 +1,6 @@
 """Pages of small models, made by the tests themselves, and how tests read them."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -71,3 +72,29 @@ def numbers(page: Any, expression: str) -> torch.Tensor:
 
 def tokens_of(exhibit, text: str = TEXT) -> torch.Tensor:
     return torch.from_numpy(exhibit.checkpoint.tokenizer.encode(text).astype(np.int64))
+
+
+def is_rounded(text: str, value: float) -> bool:
+    """Is `text` what the page writes for `value`?"""
+    plain = text.replace("\u00a0", "").replace("−", "-").removesuffix("×")
+    if plain == "<0.1%":
+        return 0 < value < 0.001
+    if plain == "-∞":
+        return value == -math.inf
+    unit = 0.01 if plain.endswith("%") else 1.0
+    plain = plain.removesuffix("%")
+    decimals = len(plain.partition(".")[2])
+    return abs(unit * float(plain) - value) <= 0.5 * unit * 10**-decimals + 1e-4 * unit
+
+
+def axe_violations(page: Any, part: str = "html") -> list[str]:
+    """What axe finds serious about a part of a page: its rule, and where."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page, part).response["violations"]
+    return [
+        f"{rule['id']}: {node['html'][:200]}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]

@@ -12,6 +12,7 @@ from explorer_pages import (
     LETTERS,
     TEXT,
     TORTURE_TEXT,
+    axe_violations,
     checkpoint_of,
     exhibit_of,
     numbers,
@@ -291,18 +292,6 @@ def test_nonsense_in_the_address_is_passed_over(open_page, hash):
 
 
 # --- every kind of page ------------------------------------------------------------------------
-
-
-def axe_violations(page) -> list[str]:
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{rule['id']}: {node['html'][:200]}"
-        for rule in found
-        if rule["impact"] in ("serious", "critical")
-        for node in rule["nodes"]
-    ]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (360, "light")])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from attention_models import WITH_HEADS
-from explorer_pages import TEXT, exhibit_of, rounded, settle, tokens_of, wait_for_length
+from explorer_pages import TEXT, exhibit_of, is_rounded, rounded, settle, tokens_of, wait_for_length
 from torch import Tensor
 
 from gpt.attention.circuits import distance_table, ov_table, position_table, qk_table
@@ -29,19 +29,6 @@ NUMBER = r"<\u00a00\.1\u00a0%|−∞|[+−]?\d+(?:\.\d+)?(?:\u00a0?%)?"
 
 
 # --- what the page shows -----------------------------------------------------------------------
-
-
-def is_rounded(text: str, value: float) -> bool:
-    """Is `text` what the page writes for `value`?"""
-    plain = text.replace("\u00a0", "").replace("−", "-").removesuffix("×")
-    if plain == "<0.1%":
-        return 0 < value < 0.001
-    if plain == "-∞":
-        return value == -math.inf
-    unit = 0.01 if plain.endswith("%") else 1.0
-    plain = plain.removesuffix("%")
-    decimals = len(plain.partition(".")[2])
-    return abs(unit * float(plain) - value) <= 0.5 * unit * 10**-decimals + 1e-4 * unit
 
 
 def assert_shown(texts: list[str], expected: Tensor | list[float]) -> None:

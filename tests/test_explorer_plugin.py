@@ -301,6 +301,8 @@ def test_tab_shows_the_page_of_the_chosen_checkpoint(board_page):
     inner.locator("#characters").focus()
     page.keyboard.press("Home")
     inner.locator("#sentence", has_text="at 1 gives 100").wait_for()
+    inner.locator("#lesson-next").click()
+    inner.locator("#lesson-reckoning", has_text="= −0.4758").wait_for()
     elsewhere = [url for url in requests if not url.startswith((address, "data:", "blob:"))]
     assert elsewhere == []
 

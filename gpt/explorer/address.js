@@ -1,6 +1,6 @@
 /* The selection and the reader's text in the page's address. */
 
-import { app } from "./app.js";
+import { app, CLOSED } from "./app.js";
 import { headName } from "./model.js";
 
 /** @import { Selection } from "./app.js" */
@@ -11,6 +11,7 @@ import { headName } from "./model.js";
 export function addressOf({ layer, head, query, key, locked, direction, share, stage }) {
   const fields = new URLSearchParams({
     head: headName(layer, head),
+    lesson: app.state.lesson === CLOSED ? "closed" : String(app.state.lesson + 1),
     query: String(query + 1),
     key: String(key + 1),
     held: String(Number(locked)),
@@ -79,6 +80,9 @@ export function selectionOf(fields) {
   if (key) found.key = key - 1;
   const share = whole("share", 10, 100);
   if (share) found.share = share / 100;
+  const lesson = whole("lesson", 1, app.data.lesson.steps.length);
+  if (lesson) found.lesson = lesson - 1;
+  if (fields.get("lesson") === "closed") found.lesson = CLOSED;
   const [show, stage] = [fields.get("show"), fields.get("stage")];
   if (show === "from" || show === "to") found.direction = show;
   if (stage === "scores" || stage === "masked" || stage === "weights") found.stage = stage;

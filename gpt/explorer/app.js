@@ -3,6 +3,7 @@
 import { range } from "./numbers.js";
 
 /** @import { Edit } from "./edits.js" */
+/** @import { LessonData, Numbers } from "./lesson.js" */
 /** @import { Head, Model, ModelData, Trace } from "./model.js" */
 
 /**
@@ -16,6 +17,7 @@ import { range } from "./numbers.js";
  * @property {number} parameters
  * @property {Record<string, {number: number, text: string}>} lines  of model.py
  * @property {Snapshot[]} history  the same text at other steps
+ * @property {LessonData} lesson  the notes' example
  * @property {string} [trace]  torch's q, k, v and logits, where there are no weights
  * @property {{logits: string, rounding: number}} [reference]  torch's logits, where there are
  * @typedef {ModelData & PageData} Data
@@ -32,6 +34,7 @@ import { range } from "./numbers.js";
  * @property {"from" | "to"} direction  weights that the query gives, or that it gets
  * @property {number} share  of the weight that the text shows
  * @property {"scores" | "masked" | "weights"} stage  of the matrix
+ * @property {number} lesson  step of the notes' example, counted from 0, or CLOSED
  *
  * @typedef {object} App
  * @property {Data} data
@@ -41,7 +44,11 @@ import { range } from "./numbers.js";
  * @property {Trace} trace  the same with the reader's edits; `untouched` where there are none
  * @property {Map<string, Edit>} edits  by head name
  * @property {Selection} state
+ * @property {Numbers} lesson  of the notes' example, as the reader has changed them
  */
+
+/** In place of a step: the notes' example is folded away. */
+export const CLOSED = -1;
 
 /** `start` in page.js sets the rest. */
 export const app = /** @type {App} */ ({
@@ -55,6 +62,7 @@ export const app = /** @type {App} */ ({
     direction: "from",
     share: 1,
     stage: "weights",
+    lesson: 0,
   },
 });
 

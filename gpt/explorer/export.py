@@ -25,6 +25,7 @@ from gpt.attention.trace import as_tokens, trace, weights_by_layer
 from gpt.data.tokenizer import UnknownCharacter
 from gpt.errors import Exit, Mistake
 from gpt.explorer.bundle import bundle
+from gpt.explorer.lesson import notes_lesson
 from gpt.explorer.lines import source_lines
 from gpt.model import GPT
 from gpt.storage.checkpoint import Checkpoint, load_checkpoint
@@ -144,6 +145,7 @@ def page_data(exhibit: Exhibit, most_parameters: int | None = None) -> dict[str,
         "glyphs": VISIBLE,
         "parameters": parameters,
         "lines": source_lines(),
+        "lesson": notes_lesson(),
         "history": list(_snapshots(exhibit.history, tokens)),
     }
     if most_parameters is not None and parameters > most_parameters:

@@ -17,6 +17,7 @@ import { learningView } from "./views/learning.js";
 import { matrixView, rowAsText } from "./views/matrix.js";
 import { ruleView } from "./views/rule.js";
 import { sourceView } from "./views/source.js";
+import { startView } from "./views/start.js";
 import { stepsView } from "./views/steps.js";
 import { legendView, looksView, oddsView, sentenceView, textView } from "./views/text.js";
 import { tryView } from "./views/try.js";
@@ -113,6 +114,7 @@ function hideWhatIsAbsent() {
 async function addViews() {
   /** @type {[string, View][]} */
   const views = [
+    ["start", startView],
     ["text", textView],
     ["text", oddsView],
     ["bar", sentenceView],

@@ -120,7 +120,7 @@ def _stream(group: Group, model: GPT, seen: LayerTrace, layer: int) -> Iterator[
         code = [_line("embed")]
         sentence = f"Each character is {C} numbers, learned with the model."
         if config.token_shift:
-            code.append(_line("shift"))
+            code += [find_statement(GPT.embed, "before = "), _line("shift")]
             sentence += " They also hold a share of those of the character before."
         if config.positions == "learned":
             code.append(_line("position"))

@@ -52,7 +52,7 @@ export function percent(share) {
 /** @param {number} value */
 export function number(value, digits = 2) {
   if (Number.isNaN(value)) return "–";
-  if (value === -Infinity) return "−∞";
+  if (Math.abs(value) === Infinity) return value < 0 ? "−∞" : "∞";
   return value
     .toFixed(digits)
     .replace(/^-(?=.*[1-9])/, "−")

@@ -92,7 +92,8 @@ function originOf(role, position) {
   const id = app.trace.tokens[position];
   const learned = app.model.config.positions === "learned";
   const before = idBefore(position);
-  const share = before === undefined ? "" : `, plus a share of row ${before}, the character before`;
+  const share =
+    before === undefined ? "" : `, plus a share of row ${before}, that of the character before`;
   const place = learned ? `, plus row ${position} of the position embedding` : "";
   return [
     inRole(role, saidAt(position)),
