@@ -242,6 +242,34 @@ def test_keys_are_chosen_by_keyboard_and_what_is_open_stays_open(open_page):
     assert page.evaluate("document.activeElement.textContent").startswith("L1H2")
 
 
+def test_a_head_that_wrote_a_part_is_a_link_with_a_way_back(open_page):
+    page = open_page(export.html(exhibit_of("gpt")), "#head=L2H2&query=8&key=5")
+    assert page.is_hidden("#back")
+    keys = page.locator("#source .columns > :last-child")
+    keys.get_by_role("link", name="L1H1").focus()
+    page.keyboard.press("Enter")
+    settle(page)
+    assert selection(page).items() >= {"layer": 0, "head": 0, "query": 4, "locked": True}.items()
+    assert page.evaluate("document.activeElement.id") == "why"
+    assert page.text_content("#back") == "← back to L2H2 at 8"
+    page.focus("#characters")
+    page.keyboard.press("ArrowRight")
+    page.click("#back")
+    settle(page)
+    expected = {"layer": 1, "head": 1, "query": 7, "key": 4, "locked": False}
+    assert selection(page).items() >= expected.items()
+    assert page.evaluate("document.activeElement.id") == "source"
+    assert page.is_hidden("#back")
+
+
+def test_the_keys_are_named_on_the_page(open_page):
+    page = open_page(export.html(exhibit_of("gpt")))
+    named = [key.replace("\u00a0", " ") for key in page.locator("#keys kbd").all_text_contents()]
+    arrows = {"←", "→", "↑", "↓", "Page ↑", "Page ↓"}
+    assert set(named) == arrows | {"Home", "End", "Shift", "Enter", "Esc"}
+    assert page.is_visible("#keys")
+
+
 def test_address_restores_the_view(open_page):
     html = export.html(exhibit_of("modern"))
     page = open_page(

@@ -47,6 +47,13 @@ def test_a_module_runs_once_and_after_all_that_it_imports():
     assert "const { half } = numbers_js;\nconst why = half(1);" in script
 
 
+def test_a_generator_is_exported():
+    script = bundled(
+        page='import { f } from "./steps.js";\nf();\n', steps="export function* f() {}\n"
+    )
+    assert "function* f() {}\nreturn { f };" in script
+
+
 def test_imports_of_types_are_dropped():
     source = '/** @import { Matrix } from "./nowhere.js" */\nexport async function f() {}\n'
     assert "@import" not in bundled(page=source)

@@ -1,5 +1,6 @@
 """Every number that a view of the page shows, held against torch, one by one."""
 
+import itertools
 import math
 import re
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from attention_models import WITH_HEADS
-from explorer_pages import TEXT, exhibit_of, is_rounded, rounded, settle, tokens_of
+from explorer_pages import TEXT, exhibit_of, is_rounded, rounded, settle, tokens_of, wait_for_length
 from torch import Tensor
 
 from gpt.attention.circuits import distance_table, ov_table, position_table, qk_table
-from gpt.attention.decompose import mute, score_parts
+from gpt.attention.decompose import mute, mute_losses, score_parts
 from gpt.attention.roles import SHARES, measure
 from gpt.attention.trace import Trace, trace
 from gpt.explorer import export
@@ -116,6 +117,41 @@ def test_probabilities_and_facts_are_torch_s(open_page, variant):
 
 
 @pytest.mark.parametrize("variant", KINDS)
+def test_those_who_look_at_a_character_are_torch_s(open_page, variant):
+    page, _, seen = open_kind(open_page, variant, "L2H2")
+    assert page.is_hidden("#looks")
+    page.check("[value=to]")
+    page.evaluate("explorer.select({ query: 0 })")
+    settle(page)
+    weights = seen.layers[1].weights[1, :, 0]  # of every character on the first
+    order = weights.argsort(descending=True)
+    shown = bars(page, "#looks")
+    assert [name for name, _ in shown] == [place_of(t) for t in order[:8].tolist()]
+    assert_shown([text for _, text in shown], weights[order[:8]])
+    sums = [len(TEXT), weights.sum(), len(TEXT) - 8, weights[order[8:]].sum()]
+    assert_shown(numbers_in(page.text_content("#looks .note")), sums)
+
+
+@pytest.mark.parametrize("variant", ["bigram", *KINDS])
+def test_loss_of_the_text_is_torch_s(open_page, variant):
+    page, _, seen = open_kind(open_page, variant, "L1H1")
+    loss = torch.nn.functional.cross_entropy(seen.logits[:-1], seen.tokens[1:])
+    assert_shown(numbers_in(page.text_content("#odds .note >> nth=1")), [loss])
+
+
+def test_a_changed_weight_stands_beside_the_model_s_own(open_page):
+    page, model, seen = open_kind(open_page, "modern", "L1H2")
+    page.check("#try [value=mute]")
+    page.evaluate("explorer.select({ layer: 1, head: 0, query: 7, key: 4 })")
+    settle(page)
+    with mute(model, 0, 1):
+        changed = trace(model, seen.tokens).layers[1].weights[0, QUERY, KEY]
+    before = seen.layers[1].weights[0, QUERY, KEY]
+    shown = re.findall(NUMBER, page.text_content("#sentence"))[1:3]
+    assert_shown(shown, [changed, before])
+
+
+@pytest.mark.parametrize("variant", KINDS)
 @pytest.mark.parametrize("layer", [0, 1])
 def test_matrix_is_torch_s_at_each_stage(open_page, variant, layer):
     page, _, seen = open_kind(open_page, variant, f"L{layer + 1}H2")
@@ -151,6 +187,9 @@ def test_ranked_keys_and_the_score_s_dimensions_are_torch_s(open_page, variant):
     ranking = page.eval_on_selector_all(
         "#why .ranking tbody tr", "rows => rows.map(row => [...row.cells].map(c => c.textContent))"
     )
+    *ranking, (_, _, _, _, divisor, whole, _) = ranking
+    assert is_rounded(divisor, float((scores - scores.max()).exp().sum()))
+    assert is_rounded(whole, 1.0)
     assert [int(place) for place, *_ in ranking] == [key + 1 for key in order.tolist()]
     columns = [scores * D**0.5, scores, (scores - scores.max()).exp(), weights]
     expected = torch.stack([*columns, weights * (QUERY + 1)], dim=-1)[order]
@@ -299,6 +338,26 @@ def test_rule_in_words_is_torch_s(open_page, variant):
         assert is_rounded(score, float(by_distance[QUERY - KEY]))
 
 
+@pytest.mark.parametrize("variant", ["modern", "gpt", "no positions", "gelu", *SHIFTED])
+@pytest.mark.parametrize("layer", [0, 1])
+def test_rule_and_score_are_one_sum(open_page, variant, layer):
+    page, model, seen = open_kind(open_page, variant, f"L{layer + 1}H2")
+    match = float(rule(model, layer, 1, QUERY, KEY)[seen.tokens[QUERY], seen.tokens[KEY]])
+    parts = score_parts(model, seen, layer, 1, QUERY, KEY)
+    sum_ = page.locator("#rule-content > div:nth-last-child(2)")
+    if layer == 0 and not model.config.token_shift:
+        assert match == pytest.approx(parts.score, abs=1e-5)
+        assert is_rounded(numbers_in(sum_.text_content())[-1], parts.score)
+        return
+    others = ("L1", "character before")
+    alone = [n for n, name in enumerate(parts.names) if not name.startswith(others)]
+    in_text = float(parts.pairs[alone][:, alone].sum())
+    shown = sum_.locator(".amount").all_text_contents()
+    assert_shown(shown, [match, in_text - match, parts.score - in_text, parts.score])
+    words = sum_.locator("p").text_content()
+    assert_shown(numbers_in(words), [match, in_text])
+
+
 def test_a_cell_of_the_rule_s_picture_is_read_out_under_the_pointer(open_page):
     page, model, _ = open_kind(open_page, "gpt", "L1H2")
     canvas = page.locator("#rule canvas").first
@@ -315,54 +374,102 @@ def test_a_cell_of_the_rule_s_picture_is_read_out_under_the_pointer(open_page):
 
 # --- every step --------------------------------------------------------------------------------
 
-Rows = dict[str, Tensor]
+Rows = list[tuple[str, Tensor]]  # what the name of a row begins with; its numbers
+Steps = list[tuple[Rows, list[float]]]  # what a step shows: rows, and the numbers in its words
 
 
-def steps_of(model: GPT, seen: Trace, layer: int) -> list[tuple[Rows, list[float]]]:
-    """For each step the vectors that it shows, by their names, and the numbers in its words."""
+def making_of(model: GPT, seen: Trace, layer: int, query: int, key: int) -> Steps:
+    """How the query of one character and the key and value of another are made."""
     config, block, attention = model.config, seen.layers[layer], model.blocks[layer].attention
-    D, head = config.head_size, 1
-    q, k = block.q_content[head, QUERY], block.k_content[head, QUERY]
-    id = float(seen.tokens[QUERY])
-    place = [float(QUERY)] if config.positions == "learned" else []
-    before = [float(seen.tokens[QUERY - 1])] if config.token_shift else []
-    embedding = {"x": seen.embedded[QUERY]}
-    if config.token_shift:
-        share = model.token_shift * model.token_embedding.weight[seen.tokens[QUERY - 1]]
-        embedding = {"share": share} | embedding
-    steps: list[tuple[Rows, list[float]]] = [(embedding, [QUERY + 1, id, id, *before, *place])]
+    head = 1
+    places = [query] if query == key else [query, key]
+    origins = []
+    for place in places:
+        before = [float(seen.tokens[place - 1])] if config.token_shift else []
+        row = [float(place)] if config.positions == "learned" else []
+        origins += [place + 1, *2 * [float(seen.tokens[place])], *before, *row]
+    shares = shares_of(model, seen, places) if config.token_shift else []
+    steps: Steps = [([*shares, *rows_at(places, x=seen.embedded)], [*origins, 0, 1])]
     if config.norm != "none":
-        steps.append(({"before": block.before[QUERY], "x": block.x[QUERY]}, []))
-    made = {"x": block.x[QUERY], "query": q, "key": k, "value": block.v[head, QUERY]}
-    steps.append((made, [QUERY + 1]))
+        steps.append((rows_at(places, before=block.before, x=block.x), []))
+    q, k = block.q_content[head, query], block.k_content[head, key]
+    made = [(f"query of {place_of(query)}", q)]
+    others = [
+        (f"{what} of {place_of(key)}", row)
+        for what, row in (("key", k), ("value", block.v[head, key]))
+    ]
+    [asks, *answers] = rows_at(places, x=block.x)
+    steps.append(([asks, *made, *answers, *others], [query + 1, key + 1]))
     if config.positions == "rotary":
-        q, k = (attention.rotary(part[None], QUERY)[0] for part in (q, k))
-        steps.append(({"query": q, "key": k}, [QUERY + 1]))
+        q, k = (attention.rotary(part[None], place)[0] for part, place in ((q, query), (k, key)))
+        steps.append(([("query", q), ("key", k)], [query + 1, key + 1, query - key]))
     if config.qk_norm:
-        normed = {"query": block.q[head, QUERY], "key": block.k[head, QUERY]}
-        steps.append((normed, [q.norm(), k.norm(), D**0.5]))
+        normed = [("query", block.q[head, query]), ("key", block.k[head, key])]
+        steps.append((normed, [q.norm(), k.norm(), config.head_size**0.5]))
+    return steps
+
+
+def shares_of(model: GPT, seen: Trace, places: list[int]) -> Rows:
+    """What each place gets of the character before."""
+    rows = model.token_embedding.weight[seen.tokens]
+    return [(f"share for {place_of(p)}", model.token_shift * rows[p - 1]) for p in places]
+
+
+def place_of(position: int) -> str:
+    return f"{TEXT[position].translate({10: '↵', 32: '·'})} at {position + 1}"
+
+
+def rows_at(places: list[int], **states: Tensor) -> Rows:
+    """Rows of states (T, C) at places."""
+    return [
+        (f"{name} of {place_of(place)}", state[place])
+        for name, state in states.items()
+        for place in places
+    ]
+
+
+def steps_of(model: GPT, seen: Trace, layer: int) -> Steps:
+    """Every step of the selected pair."""
+    block, D, head = seen.layers[layer], model.config.head_size, 1
+    steps = making_of(model, seen, layer, QUERY, KEY)
     asks, answers = block.q[head, QUERY], block.k[head, KEY]
     product, scores = asks @ answers, block.scores[head, QUERY, : QUERY + 1]
     weights, values = block.weights[head, QUERY, : QUERY + 1], block.v[head]
-    largest = weights.argsort(descending=True)[:4]
-    summands = {f"at {j + 1}": weights[j] * values[j] for j in largest.tolist()}
+    shares = weights[:, None] * values[: QUERY + 1]  # (T, D)
+    order = weights.argsort(descending=True).tolist()
+    summands = [(percent_of(weights[[j]], place_of(j)), shares[j]) for j in order[:4]]
+    summands.append((percent_of(weights[order[4:]], "the other 4"), shares[order[4:]].sum(0)))
     odds = seen.logits[QUERY].softmax(-1)
     best = odds.sort(descending=True).values[:3]
     steps += [
         (
-            {"query": asks, "key": answers, "q × k": asks * answers},
+            [("query", asks), ("key", answers), ("q × k", asks * answers)],
             [QUERY + 1, KEY + 1, product, D**0.5, scores[KEY]],
         ),
-        ({"scores": scores}, [len(TEXT), QUERY + 1, len(TEXT) - QUERY - 1, -math.inf]),
+        ([("scores", scores)], [len(TEXT), QUERY + 1, len(TEXT) - QUERY - 1, -math.inf]),
         (
-            {"weights": weights},
-            [scores[KEY], scores[KEY].exp(), QUERY + 1, weights[KEY], 1.0],
+            [("weights", weights)],
+            [scores[KEY], scores[KEY].exp(), QUERY + 1, scores.exp().sum(), weights[KEY], 1.0],
         ),
-        ({**summands, "sum": block.mixed[head, QUERY]}, [4, weights[largest].sum(), QUERY + 1]),
-        ({" writes": block.head_writes[head, QUERY], " after": block.after[QUERY]}, []),
-        ({"probabilities": odds}, best.tolist()),
+        ([*summands, ("sum", block.mixed[head, QUERY])], [QUERY + 1]),
+        (
+            [
+                (f"L{layer + 1}H2 writes", block.head_writes[head, QUERY]),
+                (f"stream after layer {layer + 1}", block.after[QUERY]),
+            ],
+            [],
+        ),
+        ([("probabilities", odds)], best.tolist()),
     ]
     return steps
+
+
+def percent_of(weights: Tensor, name: str) -> str:
+    return f"{percent(float(weights.sum()))} × {name}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.{0 if share >= 0.0995 else 1}f}\u00a0%"
 
 
 @pytest.mark.parametrize("variant", [*KINDS, *SHIFTED, "gelu", "rotary"])
@@ -379,12 +486,12 @@ def test_every_step_shows_torch_s_numbers(open_page, variant, layer):
         linear.weight[D : 2 * D] for linear in (attention.query, attention.key, attention.value)
     ]
     for (vectors, in_words), text in zip(steps, words, strict=True):
-        if "value" in vectors:
+        if any(name.startswith("value") for name, _ in vectors):
             for matrix in matrices:
                 assert_table(found.pop(0), matrix)
         _, *rows = found.pop(0)
-        for row, (name, vector) in zip(rows, vectors.items(), strict=True):
-            assert name in row[0]
+        for row, (name, vector) in zip(rows, vectors, strict=True):
+            assert row[0].startswith(name)
             assert_shown(row[1:], vector)
         assert_shown(numbers_in(text.replace(f"L{layer + 1}H2", "")), in_words)
     assert found == []
@@ -393,8 +500,41 @@ def test_every_step_shows_torch_s_numbers(open_page, variant, layer):
 def test_the_first_character_has_no_share_of_one_before(open_page):
     page, _, _ = open_kind(open_page, "token shift", "L1H1")
     [[table, *_]] = tables(page, "steps", [{"query": 0, "key": 0}])
-    assert [name for name, *_ in table[1:]] == ["x"]
+    assert [name for name, *_ in table[1:]] == [f"x of {place_of(0)}"]
     assert "share" not in page.text_content("#steps-content > li")
+
+
+@pytest.mark.parametrize("variant", ["modern", "gpt"])
+def test_a_character_that_looks_at_itself_is_made_once(open_page, variant):
+    page, model, seen = open_kind(open_page, variant, "L2H2")
+    steps = making_of(model, seen, 1, QUERY, QUERY)
+    [found] = tables(page, "steps", [{"query": QUERY, "key": QUERY}])
+    shown = [table for table in found if "value" not in table[0]][: len(steps)]
+    for (rows, _), table in zip(steps[:2], shown, strict=False):
+        assert [row[0] for row in table[1:]] == [name for name, _ in rows]
+
+
+def test_rows_of_the_mix_have_one_scale(open_page):
+    page, _, seen = open_kind(open_page, "modern", "L2H2")
+    block = seen.layers[1]
+    weights, values = block.weights[1, QUERY, : QUERY + 1], block.v[1, : QUERY + 1]
+    shares = weights[:, None] * values
+    order = weights.argsort(descending=True)
+    rows = [*shares[order[:4]], shares[order[4:]].sum(0), block.mixed[1, QUERY]]
+    strips = "#steps-content > li:has(h3:text('Mix')) .strip"
+    lengths = page.locator(f"{strips} .amount").all_text_contents()
+    assert_shown([text.removeprefix("length ") for text in lengths], [row.norm() for row in rows])
+    heights = page.eval_on_selector_all(
+        f"{strips} canvas",
+        """pictures => pictures.map(({ width, height, ...picture }, n) => {
+          const { data } = pictures[n].getContext("2d").getImageData(0, 0, width, height);
+          const lines = Array.from({ length: height }, (_, y) => y).filter((y) =>
+            data.subarray(4 * y * width, 4 * (y + 1) * width).some((value) => value > 0));
+          return Math.max(height / 2 - lines[0], lines.at(-1) + 1 - height / 2);
+        })""",
+    )
+    most = max(float(row.abs().max()) for row in rows)
+    assert heights == pytest.approx([15 * float(row.abs().max()) / most for row in rows], abs=1.1)
 
 
 # --- weights changed by hand, other checkpoints ------------------------------------------------
@@ -417,6 +557,81 @@ def test_probabilities_and_loss_of_changed_weights_are_torch_s(open_page, varian
         torch.nn.functional.cross_entropy(logits[:-1], targets) for logits in (seen.logits, muted)
     ]
     assert_shown(re.findall(r"\d+\.\d{3}", page.text_content("#try p")), torch.stack(losses))
+
+
+def wait_for_costs(page: Any) -> tuple[list[str], list[str]]:
+    """What muting costs, under every head's square, once all of it is computed: the rises of the
+    loss, and what is left of the probability of the next character."""
+    for _ in range(100):
+        shown = page.eval_on_selector_all(
+            "#heads .cost",
+            "costs => costs.map(cost => [...cost.childNodes].map(n => n.textContent))",
+        )
+        if not any("…" in rise for rise, _ in shown):
+            return [rise.removeprefix("muting costs ") for rise, _ in shown], [
+                left for _, left in shown
+            ]
+        page.wait_for_timeout(50)
+    pytest.fail(f"only these costs were found: {shown}")
+
+
+def own_odds_of(logits: Tensor, seen: Trace) -> float:
+    """The probability of the text's next character at the query."""
+    return float(logits[QUERY].softmax(-1)[seen.tokens[QUERY + 1]])
+
+
+def own_odds(model: GPT, seen: Trace) -> Tensor:
+    """(L, H): the same with each head muted."""
+    left = torch.zeros(model.config.n_layer, model.config.n_head)
+    for layer, head in itertools.product(*map(range, left.shape)):
+        with mute(model, layer, head):
+            left[layer, head] = own_odds_of(trace(model, seen.tokens).logits, seen)
+    return left
+
+
+@pytest.mark.parametrize("variant", KINDS)
+def test_costs_of_muting_each_head_are_torch_s(open_page, variant):
+    page, model, seen = open_kind(open_page, variant, "L1H2")
+    costs = mute_losses(model, seen.tokens.numpy())
+    rises, left = wait_for_costs(page)
+    assert_shown(rises, costs)
+    odds = own_odds(model, seen)
+    shown = [re.findall(NUMBER, text.split(": ")[1]) for text in left]
+    assert_shown([after for _, after in shown], odds)
+    assert_shown([before for before, _ in shown], len(shown) * [own_odds_of(seen.logits, seen)])
+    order = costs.flatten().argsort(descending=True)
+    H = model.config.n_head
+    names = [f"L{n // H + 1}H{n % H + 1}" for n in order[[0, -1]].tolist()]
+    names.append(f"L{int(odds.argmin()) // H + 1}H{int(odds.argmin()) % H + 1}")
+    assert re.findall(r"muting (L.H.)", page.text_content("#worth")) == names
+    shown = re.findall(r"\(([^)L]*)\)", page.text_content("#worth"))
+    assert_shown(shown, costs.flatten()[order[[0, -1]]])
+    [table] = tables(page, "heads", [{}])[0]
+    assert_shown([row[-1] for row in table[1:]], costs)
+
+
+def test_costs_of_muting_follow_the_text_and_not_the_reader_s_changes(open_page):
+    page, model, _ = open_kind(open_page, "modern", "L1H2")
+    first = wait_for_costs(page)
+    page.check("#try [value=uniform]")
+    settle(page)
+    assert wait_for_costs(page) == first
+    page.click("#typing summary")
+    page.fill("#own-text", "cab bad")
+    wait_for_length(page, 7)
+    settle(page)
+    tokens = tokens_of(exhibit_of("modern"), "cab bad")
+    assert_shown(wait_for_costs(page)[0], mute_losses(model, tokens.numpy()))
+
+
+def test_costs_that_take_long_are_computed_on_demand(open_page):
+    exhibit = exhibit_of("modern")
+    data = export.page_data(exhibit) | {"parameters": 10**9}
+    page = open_page(export.assemble(export.json_for_html(data)))
+    assert page.locator("#heads .cost:visible").count() == 0
+    page.click("#heads button:has-text('compute what muting')")
+    costs = mute_losses(rounded(exhibit.checkpoint), tokens_of(exhibit).numpy())
+    assert_shown(wait_for_costs(page)[0], costs)
 
 
 @pytest.mark.parametrize("variant", KINDS)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -272,18 +273,26 @@ def test_tensorboard_starts_without_torch():
     assert found.stdout == "False\n"
 
 
-@pytest.mark.browser
-@pytest.mark.filterwarnings("default")  # TensorBoard's own
-def test_tab_shows_the_page_of_the_chosen_checkpoint(logdir, browser):
+@pytest.fixture
+def board_page(logdir, browser):
+    """A browser's page on TensorBoard's tab, and the address."""
     from tensorboard import default, program
 
     board = program.TensorBoard([*default.get_static_plugins(), AttentionPlugin])
     flags = {"--logdir": logdir, "--host": "127.0.0.1", "--port": 0, "--load_fast": "false"}
     board.configure([None, *(str(word) for pair in flags.items() for word in pair)])
     page = browser.new_page()
+    address = board.launch()
+    yield page, address
+    page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("default")  # TensorBoard's own
+def test_tab_shows_the_page_of_the_chosen_checkpoint(board_page):
+    page, address = board_page
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
-    address = board.launch()
     page.goto(f"{address}#attention")
     tab = page.frame_locator("iframe[src*='plugin_entry']")
     tab.get_by_label("run").select_option("plain")
@@ -296,4 +305,26 @@ def test_tab_shows_the_page_of_the_chosen_checkpoint(logdir, browser):
     inner.locator("#lesson-reckoning", has_text="= −0.4758").wait_for()
     elsewhere = [url for url in requests if not url.startswith((address, "data:", "blob:"))]
     assert elsewhere == []
-    page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("default")
+def test_another_checkpoint_opens_at_the_same_head_character_and_text(board_page):
+    page, address = board_page
+    page.goto(f"{address}#attention")
+    tab = page.frame_locator("iframe[src*='plugin_entry']")
+    tab.get_by_label("run").select_option(label=f"deep/{ODD}")
+    tab.get_by_label("checkpoint").select_option("step-1000000")
+    inner = tab.frame_locator("iframe")
+    inner.locator("#facts", has_text="step 1000000").wait_for()
+    inner.locator("#typing summary").click()
+    inner.locator("#own-text").fill("cab bad")
+    inner.locator("#characters", has_text=re.compile("^cab·bad$")).wait_for()
+    inner.locator("#characters").press("Home")
+    for key in ("ArrowRight", "PageDown", "ArrowDown"):
+        inner.locator("#characters").press(key)
+    tab.get_by_label("checkpoint").select_option("step-000100")
+    inner.locator("#facts", has_text="step 100,").wait_for()
+    inner.locator("#sentence", has_text="'a' at 2").wait_for()
+    assert inner.locator("#head").evaluate("list => list.selectedOptions[0].text") == "L2H2"
+    assert inner.locator("#characters").text_content() == "cab·bad"

@@ -5,8 +5,10 @@ import { headName } from "./model.js";
 
 /** @import { Selection } from "./app.js" */
 
-export function remember() {
-  const { layer, head, query, key, locked, direction, share, stage } = app.state;
+/** The address of the reader's text with a selection of it.
+ * @param {Selection} selection
+ */
+export function addressOf({ layer, head, query, key, locked, direction, share, stage }) {
   const fields = new URLSearchParams({
     head: headName(layer, head),
     lesson: app.state.lesson === CLOSED ? "closed" : String(app.state.lesson + 1),
@@ -18,7 +20,34 @@ export function remember() {
     stage,
   });
   if (app.text !== app.data.text) fields.set("text", app.text);
-  history.replaceState(null, "", `#${fields}`);
+  return `#${fields}`;
+}
+
+export function remember() {
+  history.replaceState(history.state, "", addressOf(app.state));
+}
+
+/** From here on the address is another place, and the browser's way back leads to this one.
+ * @param {string} here  its name
+ * @param {string} section  that the reader leaves
+ */
+export function leave(here, section) {
+  history.replaceState({ ...history.state, section }, "", addressOf(app.state));
+  history.pushState({ back: here }, "");
+}
+
+/** The section that the reader left here, once the way back was taken.
+ * @returns {string | undefined}
+ */
+export function sectionLeft() {
+  return history.state?.section;
+}
+
+/** The name of the place that the way back leads to.
+ * @returns {string | undefined}
+ */
+export function wayBack() {
+  return history.state?.back;
 }
 
 /** What the address holds now. */

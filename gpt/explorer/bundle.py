@@ -10,7 +10,7 @@ Each module becomes a function that returns what it exports, called once, after 
 Only these forms are supported, each at the start of a line; all others are refused by name:
 
     import { a, b } from "./x.js";
-    export const, export function, export async function
+    export const, export function, export function*, export async function
 
 Imports of types, `/** @import { A } from "./x.js" */`, are dropped.
 """
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 IMPORT = re.compile(r'^import \{([^{}]*)\} from "(\.[^"]*)";$', re.M)
 TYPES = re.compile(r"^/\*\* @import .* \*/\n", re.M)
-EXPORT = re.compile(r"^export ((?:const|function|async function) (\w+))", re.M)
+EXPORT = re.compile(r"^export ((?:const|function\*?|async function) (\w+))", re.M)
 OTHER_FORM = re.compile(r"^\s*(?:import|export)\b.*|^.*\bimport\s*[.(].*", re.M)
 
 

@@ -1,7 +1,7 @@
 /* Colours, and the pictures that the page draws on canvases. */
 
 import { el } from "./html.js";
-import { extent, row, total } from "./numbers.js";
+import { extent, largestSize, row, total } from "./numbers.js";
 
 /** @import { Matrix } from "./numbers.js" */
 
@@ -243,12 +243,12 @@ function drawFrames(context, rows, columns, cell) {
  * @param {HTMLCanvasElement} canvas
  * @param {Matrix} values
  * @param {string} role
- * @param {{width: number, height: number}} size
+ * @param {{width: number, height: number, most?: number}} size  `most`: a number of this size fills
+ *   the height
  */
-export function drawStrip(canvas, values, role, { width, height }) {
+export function drawStrip(canvas, values, role, { width, height, most = largestSize(values) }) {
   const context = sized(canvas, width, height);
-  const [low, high] = extent(values);
-  const scale = height / 2 / (Math.max(-low, high) || 1);
+  const scale = height / 2 / (most || 1);
   const step = width / values.length;
   context.fillStyle = css(colour("line"));
   context.fillRect(0, height / 2, width, 1);

@@ -4,7 +4,6 @@ import { extent, row } from "./numbers.js";
 import { signed } from "./words.js";
 
 /** @import { Matrix } from "./numbers.js" */
-/** @import { PartScore } from "./parts.js" */
 
 /**
  * Rows of text, the head's cells first; a row's first cell names it.
@@ -12,7 +11,7 @@ import { signed } from "./words.js";
  *
  * `from`, `to` and `ghost` are shares of the width; `ghost` is marked by a line.
  * @typedef {object} Bar
- * @property {string} name
+ * @property {string | Node} name
  * @property {number} [from]
  * @property {number} to
  * @property {string} text
@@ -44,6 +43,14 @@ export function findKind(kind, id) {
   const element = document.getElementById(id);
   if (element instanceof kind) return element;
   throw new Error(`the page has no ${kind.name} ${id}`);
+}
+
+/** Lead the reader, and the keyboard's focus, to an element.
+ * @param {string} id
+ */
+export function goTo(id) {
+  find(id).focus({ preventScroll: true });
+  find(id).scrollIntoView();
 }
 
 /** Text in the colour of a role: query, key, value or output.
@@ -92,7 +99,7 @@ function barRow({ name, from = 0, to, text, role = "ink", marked = false, ghost 
   const line = el(
     "li",
     {},
-    el("span", { className: "name", textContent: name }),
+    el("span", { className: "name" }, name),
     track,
     el("span", { className: "amount", textContent: text }),
   );
@@ -101,20 +108,20 @@ function barRow({ name, from = 0, to, text, role = "ink", marked = false, ghost 
 }
 
 /** Bars of numbers of both signs around a common zero.
- * @param {PartScore[]} parts
- * @param {string} role
+ * @param {{name: string | Node, score: number, role?: string}[]} parts
+ * @param {string} [role]
  */
 export function signedRows(parts, role) {
   const [low, high] = extent([0, ...parts.map((part) => part.score)]);
   const whole = high - low || 1;
   const from = -low / whole;
   return barRows(
-    parts.map(({ name, score }) => ({
+    parts.map(({ name, score, role: own }) => ({
       name,
       from,
       to: from + score / whole,
       text: signed(score),
-      role,
+      role: own ?? role,
     })),
   );
 }

@@ -346,27 +346,30 @@ function writeTo(model, name, stream, x, T) {
   return { written, output: add(stream, written) };
 }
 
-/** Block `layer` of input (T, C).
+/** Block `layer` of input (T, C), with pauses.
  * @param {Model} model
  * @param {number} layer
  * @param {Matrix} input
  * @param {number} T
  * @param {(layer: number, head: number) => ChangeWeights | null} changeOf
- * @returns {Block}
+ * @returns {Generator<undefined, Block, void>}
  */
-function blockOf(model, layer, input, T, changeOf) {
+function* blockOf(model, layer, input, T, changeOf) {
   const { C, config } = model;
   const name = `blocks.${layer}`;
   const normed = normalise(model, `${name}.attention_norm`, input);
-  const heads = range(config.n_head).map((head) => {
+  const heads = [];
+  for (let head = 0; head < config.n_head; head++) {
     const qkv = QKV.map((what) => project(model, layer, head, what, normed));
-    return attend(qkv, T, changeOf(layer, head));
-  });
+    heads.push(attend(qkv, T, changeOf(layer, head)));
+    yield;
+  }
   const middle = writeTo(model, `${name}.attention`, input, sideBySide(heads, T), T).output;
   if (config.feed_forward === "none") return { input, normed, heads, output: middle };
   const read = normalise(model, `${name}.feed_forward_norm`, middle);
   const hidden = linearOf(model, `${name}.feed_forward.up`, read, C);
   const active = hidden.map(ACTIVATIONS[config.feed_forward]);
+  yield;
   const { written, output } = writeTo(model, `${name}.feed_forward`, middle, active, T);
   return { input, normed, heads, thought: written, output };
 }
@@ -388,19 +391,41 @@ function readOut(model, x) {
  * With `before`, a trace of the same tokens, layers below `firstLayer` are taken from it.
  * @param {Model} model
  * @param {number[]} tokens
- * @param {(layer: number, head: number) => ChangeWeights | null} changeOf
- * @param {Trace | null} before
+ * @param {(layer: number, head: number) => ChangeWeights | null} [changeOf]
+ * @param {Trace | null} [before]
+ * @param {number} [firstLayer]
  * @returns {Trace}
  */
-export function forward(model, tokens, changeOf = () => null, before = null, firstLayer = 0) {
+export function forward(model, tokens, changeOf, before, firstLayer) {
+  const slices = forwardInSlices(model, tokens, changeOf, before, firstLayer);
+  for (;;) {
+    const { done, value } = slices.next();
+    if (done) return value;
+  }
+}
+
+/** The same, with pauses in which others may work.
+ * @param {Model} model
+ * @param {number[]} tokens
+ * @param {(layer: number, head: number) => ChangeWeights | null} changeOf
+ * @param {Trace | null} before
+ * @returns {Generator<undefined, Trace, void>}
+ */
+export function* forwardInSlices(
+  model,
+  tokens,
+  changeOf = () => null,
+  before = null,
+  firstLayer = 0,
+) {
   const T = tokens.length;
   let x = embed(model, tokens);
   const layers = [];
   for (let layer = 0; layer < model.config.n_layer; layer++) {
-    layers.push(
-      before && layer < firstLayer ? before.layers[layer] : blockOf(model, layer, x, T, changeOf),
-    );
+    const known = layer < firstLayer ? before?.layers[layer] : null;
+    layers.push(known ?? (yield* blockOf(model, layer, x, T, changeOf)));
     x = layers[layer].output;
+    yield;
   }
   return { tokens, T, layers, final: x, logits: readOut(model, x) };
 }
@@ -438,11 +463,19 @@ export function oddsAt(model, logits, position) {
   return softmax(row(logits, position, model.V));
 }
 
+/** The probability of the text's own next character at each position but the last.
+ * @param {Model} model
+ * @param {Trace} trace
+ */
+export function ownOdds(model, { tokens, logits }) {
+  return tokens.slice(1).map((id, t) => oddsAt(model, logits, t)[id]);
+}
+
 /** Mean loss in nats of the text's own next characters, and null for a text of one.
  * @param {Model} model
  * @param {Trace} trace
  */
-export function lossOf(model, { tokens, T, logits }) {
-  if (T < 2) return null;
-  return -total(tokens.slice(1).map((id, t) => Math.log(oddsAt(model, logits, t)[id]))) / (T - 1);
+export function lossOf(model, trace) {
+  const odds = ownOdds(model, trace);
+  return odds.length ? -total(odds.map(Math.log)) / odds.length : null;
 }

@@ -113,6 +113,18 @@ export function extent(values) {
   return [low, high];
 }
 
+/** @param {Matrix} vector */
+export function lengthOf(vector) {
+  return Math.sqrt(dot(vector, vector));
+}
+
+/** The size of the largest number, of either sign.
+ * @param {Matrix} values
+ */
+export function largestSize(values) {
+  return values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+}
+
 /** @param {Matrix} logits */
 export function softmax(logits) {
   const most = extent(logits)[1];

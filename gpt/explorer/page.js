@@ -1,11 +1,11 @@
 /* The page: its data, its views, and what the reader does to it as a whole. */
 
-import { remember, remembered, selectionOf } from "./address.js";
+import { remember, remembered, sectionLeft, selectionOf } from "./address.js";
 import { allHeads, app, hasHeads, hasWeights } from "./app.js";
 import { characterScores } from "./circuits.js";
 import { forgetColours } from "./draw.js";
 import { addView, drawSoon } from "./drawing.js";
-import { find, findKind } from "./html.js";
+import { find, findKind, goTo } from "./html.js";
 import { forward, loadModel, replay } from "./model.js";
 import { unpack, unpackFloats } from "./numbers.js";
 import { readText, tokensOf } from "./reading.js";
@@ -19,7 +19,7 @@ import { ruleView } from "./views/rule.js";
 import { sourceView } from "./views/source.js";
 import { startView } from "./views/start.js";
 import { stepsView } from "./views/steps.js";
-import { legendView, oddsView, sentenceView, textView } from "./views/text.js";
+import { legendView, looksView, oddsView, sentenceView, textView } from "./views/text.js";
 import { tryView } from "./views/try.js";
 import { whyView } from "./views/why.js";
 
@@ -120,7 +120,12 @@ async function addViews() {
     ["bar", sentenceView],
   ];
   if (hasHeads()) {
-    views.push(["text", legendView], ["heads", headsView], ["matrix", matrixView]);
+    views.push(
+      ["text", legendView],
+      ["text", looksView],
+      ["heads", headsView],
+      ["matrix", matrixView],
+    );
     views.push(["why", whyView], ["steps", stepsView], ["learning", learningView]);
     if (hasWeights()) views.push(["source", sourceView], ["rule", ruleView], ["try", tryView]);
   }
@@ -151,6 +156,11 @@ function listen() {
     typed = setTimeout(() => readText(field.value), 250);
   });
   window.addEventListener("hashchange", recall);
+  window.addEventListener("popstate", () => {
+    recall();
+    const section = sectionLeft();
+    if (section) goTo(section);
+  });
   window.addEventListener("resize", () => drawSoon("selection"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     forgetColours();

@@ -18,8 +18,10 @@ import { add, dot, linear, row, scale, total } from "./numbers.js";
 /** @import { Matrix } from "./numbers.js" */
 
 /**
- * @typedef {{name: string, vector: Matrix}} Part
- * @typedef {{name: string, score: number}} PartScore
+ * What wrote a part: perhaps a head; `alone` if it is the character's embedding, position or a bias.
+ * @typedef {{name: string, head?: {layer: number, head: number}, alone?: boolean}} Writer
+ * @typedef {Writer & {vector: Matrix}} Part
+ * @typedef {Writer & {score: number}} PartScore
  *
  * One score as a sum over pairs of parts.
  * @typedef {object} ScoreParts
@@ -48,11 +50,12 @@ function embeddingParts(model, tokens, position) {
   const { C, config } = model;
   const rowOf = (/** @type {string} */ name, /** @type {number} */ index) =>
     row(tensorOf(model, `${name}_embedding.weight`), index, C);
-  const parts = [{ name: "character", vector: rowOf("token", tokens[position]) }];
+  /** @type {Part[]} */
+  const parts = [{ name: "character", alone: true, vector: rowOf("token", tokens[position]) }];
   if (config.token_shift)
     parts.push({ name: "character before", vector: shareOf(model, tokens[position - 1]) });
   if (config.positions === "learned")
-    parts.push({ name: "position", vector: rowOf("position", position) });
+    parts.push({ name: "position", alone: true, vector: rowOf("position", position) });
   return config.embedding_norm
     ? normParts(model, "embedding_norm", parts, "embedding norm's bias")
     : parts;
@@ -67,7 +70,7 @@ function embeddingParts(model, tokens, position) {
 function normParts(model, name, parts, biasName) {
   const norm = normOf(model, name, sumOf(parts));
   const normed = parts.map((part) => ({ ...part, vector: applyNorm(norm, part.vector, false) }));
-  return norm?.bias ? [...normed, { name: biasName, vector: norm.bias }] : normed;
+  return norm?.bias ? [...normed, { name: biasName, alone: true, vector: norm.bias }] : normed;
 }
 
 /** @param {Part[]} parts */
@@ -83,8 +86,10 @@ function sumOf(parts) {
  */
 function blockParts(model, block, layer, position) {
   const { C, D, config, tensors } = model;
+  /** @type {Part[]} */
   const parts = block.heads.map((head, h) => ({
     name: headName(layer, h),
+    head: { layer, head: h },
     vector: writtenBy(model, layer, h, row(head.out, position, D)),
   }));
   const bias = config.residual && tensors.get(`blocks.${layer}.attention.projection.bias`);
@@ -161,7 +166,25 @@ export function scoreParts(model, trace, { layer, head, query, key }) {
   const scores = asked.map((a) => held.map((b) => dot(a.vector, b.vector) / Math.sqrt(model.D)));
   return {
     scores,
-    queries: asked.map((part, a) => ({ name: part.name, score: total(scores[a]) })),
-    keys: held.map((part, b) => ({ name: part.name, score: total(scores.map((line) => line[b])) })),
+    queries: asked.map((part, a) => scored(part, scores[a])),
+    keys: held.map((part, b) =>
+      scored(
+        part,
+        scores.map((line) => line[b]),
+      ),
+    ),
   };
+}
+
+/** @param {Writer} writer @param {number[]} pairs  all that it takes part in @returns {PartScore} */
+function scored({ name, head, alone }, pairs) {
+  return { name, head, alone, score: total(pairs) };
+}
+
+/** What the two characters alone add to a score.
+ * @param {ScoreParts} parts
+ */
+export function scoreAlone({ scores, queries, keys }) {
+  const pairs = scores.filter((_, a) => queries[a].alone);
+  return total(pairs.map((line) => total(line.filter((_, b) => keys[b].alone))));
 }

@@ -1,8 +1,9 @@
 /* The selection, and the pointer and keys that change it. */
 
-import { remember } from "./address.js";
+import { leave, remember } from "./address.js";
 import { app, hasHeads, openHead } from "./app.js";
 import { drawSoon } from "./drawing.js";
+import { headName } from "./model.js";
 import { ranked, row } from "./numbers.js";
 
 /** @import { Selection } from "./app.js" */
@@ -49,6 +50,17 @@ export function hold(position, key) {
 /** @param {number} layer @param {number} head */
 export function selectHead(layer, head) {
   select({ layer, head });
+  remember();
+}
+
+/** Open a head at a query, and keep the way back to a section.
+ * @param {{layer: number, head: number, query: number}} place
+ * @param {string} section
+ */
+export function visit({ layer, head, query }, section) {
+  const { state } = app;
+  leave(`${headName(state.layer, state.head)} at ${state.query + 1}`, section);
+  select({ layer, head, query, locked: true });
   remember();
 }
 

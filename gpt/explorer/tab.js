@@ -29,11 +29,16 @@ export async function render() {
 
   /** @type {Run[]} */
   let runs = [];
+  let opened = "";
+  /** Open the chosen checkpoint's page, at the head, character and text of the page before. */
   const open = () => {
     const address = new URL("page", import.meta.url);
     const query = new URLSearchParams({ run: run.value, checkpoint: checkpoint.value });
     address.search = String(query);
-    if (frame.src !== address.href) frame.src = address.href;
+    if (opened === address.href) return;
+    opened = address.href;
+    address.hash = frame.contentWindow?.location.hash ?? "";
+    frame.src = address.href;
   };
   /** Choose the checkpoint `kept` again if the run still has it, else its best. */
   const fillCheckpoints = (kept = "") => {

@@ -1,8 +1,10 @@
 /* What the views share. */
 
-import { app } from "../app.js";
+import { app, openHead } from "../app.js";
 import { barRows, inRole } from "../html.js";
-import { glyph, percent, saidAt } from "../words.js";
+import { lossOf } from "../model.js";
+import { row } from "../numbers.js";
+import { glyph, number, percent, saidAt } from "../words.js";
 
 /** @import { Matrix } from "../numbers.js" */
 
@@ -20,11 +22,25 @@ export function lookedAt() {
   return inRole("key", saidAt(app.state.key));
 }
 
+/** @param {"q" | "k" | "v" | "out"} what @param {number} position */
+export function headVector(what, position) {
+  return row(openHead()[what], position, app.model.D);
+}
+
 /** The weight of the selected key.
  * @param {Matrix} matrix  (T, T), weights or scores
  */
 export function selectedOf(matrix) {
   return matrix[app.state.query * app.trace.T + app.state.key];
+}
+
+/** The loss of the text, and what it was before the reader's changes. A text of one has none. */
+export function lossInWords() {
+  const { model, untouched, trace } = app;
+  const [before, now] = [untouched, trace].map((read) => lossOf(model, read));
+  if (before === null || now === null) return "";
+  const former = trace === untouched ? "" : `${number(before, 3)} → `;
+  return `Loss of this text: ${former}${number(now, 3)} nats per character.`;
 }
 
 /** Bars of the probabilities of characters `ids`; with `before`, their former ones are marked.

@@ -1,15 +1,20 @@
 /* View 2: all heads, each with its main pattern on this text. */
 
-import { allHeads, app } from "../app.js";
+import { allHeads, app, characterAt } from "../app.js";
 import { copyPicture, weightPixels } from "../draw.js";
 import { el, find, numbersTable } from "../html.js";
-import { headName } from "../model.js";
+import { headName, ownOdds } from "../model.js";
+import { findMuteCosts, hasMuteCosts, isLong, muteCosts } from "../muting.js";
+import { ranked } from "../numbers.js";
 import { lift, mainRole, reachOf, ROLES, rolesOf, spreadOf } from "../roles.js";
 import { selectHead, walk } from "../selection.js";
-import { number, percent } from "../words.js";
+import { number, percent, said, saidAt, signed } from "../words.js";
 
 /** @import { Draw } from "../drawing.js" */
+/** @import { Cost } from "../muting.js" */
 /** @import { Matrix } from "../numbers.js" */
+
+const ASK = "compute what muting each head costs (this takes a while)";
 
 /** @returns {Draw} */
 export function headsView() {
@@ -20,22 +25,72 @@ export function headsView() {
     "The pattern of every head, and of uniform weights, as a table",
     rolesTable,
   );
+  const [worth, ask] = [
+    el("p", { id: "worth" }),
+    el("button", { type: "button", textContent: ASK }),
+  ];
   grid.append(...cells.map((cell) => cell.button));
+  grid.before(worth, ask);
   grid.after(numbers);
   grid.addEventListener("keydown", walk);
+  /** @type {number[]} */
+  let odds = [];
+  const showCosts = () => {
+    const costs = muteCosts();
+    const here = odds[app.state.query];
+    cells.forEach((cell, n) => cell.showCost(costs && (costs[n] ?? "soon"), here));
+    worth.textContent = costs ? worthOf(costs, here) : "";
+    ask.hidden = costs !== undefined || !hasMuteCosts();
+    numbers.refresh();
+  };
+  ask.addEventListener("click", () => {
+    findMuteCosts(showCosts);
+    showCosts();
+  });
   return (change) => {
     for (const cell of cells) {
       cell.showIfOpen();
       if (change === "trace") cell.drawWeights();
     }
-    if (change === "trace") numbers.refresh();
+    if (change === "trace") odds = ownOdds(app.model, app.untouched);
+    if (!isLong()) findMuteCosts(showCosts);
+    showCosts();
   };
+}
+
+/** Which head is missed most and which least, on the text and at the selected character.
+ * @param {Cost[]} costs  as far as they are known
+ * @param {number | undefined} here  the probability of the text's next character
+ */
+function worthOf(costs, here) {
+  const heads = allHeads();
+  if (costs.length < heads.length) return "What muting each head costs is being computed …";
+  const name = (/** @type {number} */ n) => headName(heads[n].layer, heads[n].head);
+  const rises = Float32Array.from(costs, ({ rise }) => rise);
+  const order = ranked(rises);
+  const [most, least] = [order[0], order[order.length - 1]];
+  const helps = rises[least] < 0 ? ", without which the loss is lower" : "";
+  const text = `On this text, muting ${name(most)} (${signed(rises[most], 3)}) costs most, muting ${name(least)} (${signed(rises[least], 3)}) least${helps}.`;
+  const { query } = app.state;
+  if (here === undefined) return text;
+  const worst = ranked(Float32Array.from(costs, ({ odds }) => -odds[query]))[0];
+  return `${text} After ${saidAt(query)}, muting ${name(worst)} costs most: ${leftOf(costs[worst], here)}.`;
+}
+
+/** What is left of the probability of the text's next character at the query.
+ * @param {Cost} cost
+ * @param {number} here  with all heads
+ */
+function leftOf({ odds }, here) {
+  const { query } = app.state;
+  return `${said(characterAt(query + 1))}: ${percent(here)} → ${percent(odds[query])}`;
 }
 
 /** @param {number} layer @param {number} head */
 function headCell(layer, head) {
   const canvas = el("canvas", { ariaHidden: "true" });
   const habit = el("span", { className: "habit" });
+  const cost = el("span", { className: "cost" });
   const name = headName(layer, head);
   const button = el(
     "button",
@@ -43,6 +98,7 @@ function headCell(layer, head) {
     el("b", { textContent: name }),
     canvas,
     habit,
+    cost,
   );
   button.addEventListener("click", () => selectHead(layer, head));
   return {
@@ -52,6 +108,14 @@ function headCell(layer, head) {
       button.setAttribute("aria-pressed", String(open));
       button.tabIndex = open ? 0 : -1;
       if (open && button.parentElement?.contains(document.activeElement)) button.focus();
+    },
+    /** @param {Cost | "soon" | undefined} found @param {number | undefined} here */
+    showCost(found, here) {
+      const known = found !== "soon" && found;
+      const rise = known ? signed(known.rise, 3) : "…";
+      const left = known && here !== undefined ? leftOf(known, here) : "\u00a0";
+      cost.hidden = !found;
+      cost.replaceChildren(`muting costs ${rise}`, el("small", { textContent: left }));
     },
     drawWeights() {
       const { weights } = app.trace.layers[layer].heads[head];
@@ -90,8 +154,10 @@ function rolesTable() {
     ...ROLES.map((role) => `${role.name} (uniform)`),
     "entropy",
     "characters back (uniform)",
+    "muting costs",
   ];
-  const rows = allHeads().map(({ layer, head: h }) => {
+  const costs = muteCosts() ?? [];
+  const rows = allHeads().map(({ layer, head: h }, n) => {
     const { weights } = layers[layer].heads[h];
     const reach = reachOf(weights, T);
     return [
@@ -101,6 +167,7 @@ function rolesTable() {
       ),
       percent(spreadOf(weights, T)),
       `${number(reach.share, 1)} (${number(reach.uniform, 1)})`,
+      signed(costs[n]?.rise ?? NaN, 3),
     ];
   });
   return { head, rows };

@@ -1,6 +1,6 @@
 /* View 6: the head's rule: other characters, and other positions. */
 
-import { app, characterAt } from "../app.js";
+import { app, characterAt, openHead } from "../app.js";
 import {
   characterScores,
   outputRises,
@@ -9,10 +9,11 @@ import {
   readsEmbedding,
 } from "../circuits.js";
 import { drawGrid, drawStrip, standingOut } from "../draw.js";
-import { el, find, inRole, matrixRows, note, numbersTable, refill } from "../html.js";
+import { el, find, inRole, matrixRows, note, numbersTable, refill, signedRows } from "../html.js";
 import { range, ranked, row } from "../numbers.js";
+import { scoreAlone, scoreParts } from "../parts.js";
 import { glyph, said, signed } from "../words.js";
-import { ASKS, LOOKED_AT } from "./common.js";
+import { ASKS, LOOKED_AT, selectedOf } from "./common.js";
 
 /** @import { CellAt } from "../draw.js" */
 /** @import { Draw } from "../drawing.js" */
@@ -33,7 +34,7 @@ function charactersShown() {
 export function ruleView() {
   const asks = ruleTable(ASKS, LOOKED_AT);
   const rises = ruleTable(LOOKED_AT, NEXT);
-  const [asksWords, risesWords, place] = [el("p"), el("p"), el("div")];
+  const [asksWords, risesWords, sum, place] = [el("p"), el("p"), el("div"), el("div")];
   const absent = note("");
   find("rule-content").append(
     absent,
@@ -49,6 +50,7 @@ export function ruleView() {
         rises.element,
       ),
     ),
+    sum,
     place,
   );
   return () => {
@@ -66,6 +68,7 @@ export function ruleView() {
     rises.show(raised && columnsOf(raised, model.V, ids), { ids, at: held }, { ids });
     asksWords.replaceChildren(...(scores ? bestMatches(row(scores, asking, ids.length), ids) : []));
     risesWords.replaceChildren(...(raised ? effects(row(raised, held, model.V)) : []));
+    sum.replaceChildren(...(scores ? toTheScore(scores[asking * ids.length + held]) : []));
     refill(place, readable ? placePicture() : []);
   };
 }
@@ -178,6 +181,50 @@ function effects(rises) {
   ];
 }
 
+/** How the match of the two selected characters becomes their score in the text, as one sum.
+ * @param {number} match
+ */
+function toTheScore(match) {
+  const { model, trace, state } = app;
+  const score = selectedOf(openHead().scores);
+  const inText = scoreAlone(scoreParts(model, trace, state));
+  const title = el(
+    "h4",
+    {},
+    "From the match of ",
+    ...selectedPair(),
+    " to their score in the text",
+  );
+  if (state.layer === 0 && !model.config.token_shift) {
+    const told = `Layer 1 reads nothing but the embedding: the match is the score, ${signed(score)}.`;
+    return [title, el("p", { textContent: told })];
+  }
+  return [
+    title,
+    el("p", {
+      textContent:
+        `The match is ${signed(match)}. In the text the stream holds more, and the norms scale all of it to one length: ` +
+        `of the match, ${signed(inText)} is left. The rest of the score comes from pairs in which something else in the stream takes part.`,
+    }),
+    signedRows([
+      { name: "the match", score: match },
+      { name: "the norms", score: inText - match },
+      { name: "the rest", score: score - inText },
+      { name: "the score", score, role: "output" },
+    ]),
+  ];
+}
+
+/** The two selected characters, in words. */
+function selectedPair() {
+  const { query, key } = app.state;
+  return [
+    inRole("query", said(characterAt(query))),
+    " and ",
+    inRole("key", said(characterAt(key))),
+  ];
+}
+
 // --- other positions ---------------------------------------------------------------------------
 
 /** The two selected characters at other positions. */
@@ -185,15 +232,11 @@ function placePicture() {
   const { model, trace, state } = app;
   const { positions, block_size } = model.config;
   const { query, key } = state;
-  const pair = [
-    inRole("query", said(characterAt(query))),
-    " and ",
-    inRole("key", said(characterAt(key))),
-  ];
+  const pair = selectedPair();
   const title = el("h4", {}, "Other positions");
   if (positions === "none") {
     const told = "This model has no positions: ";
-    return [title, el("p", {}, told, ...pair, " have the same score everywhere.")];
+    return [title, el("p", {}, told, ...pair, " match alike everywhere.")];
   }
   const T = positions === "learned" ? trace.T : Math.min(block_size, MOST_DISTANCE);
   const [asks, held] = [trace.tokens[query], trace.tokens[key]];
@@ -217,7 +260,7 @@ function placeGrid(scores, pair) {
     most: Math.min(500, find("rule-content").clientWidth),
   });
   return [
-    el("p", {}, "The score of ", ...pair, " at all pairs of positions."),
+    el("p", {}, "The match of ", ...pair, " at all pairs of positions."),
     el("div", { className: "scroll" }, canvas),
     numbersTable("Position × position, as a table", () => ({
       head: ["query at \\ key at", ...places],
@@ -234,19 +277,19 @@ function distanceStrip(scores, pair) {
   drawStrip(canvas, scores, "ink", { width, height: 90 });
   const here =
     distance < scores.length
-      ? ` Here the distance is ${distance}, and the score ${signed(scores[distance])}.`
+      ? ` Here the distance is ${distance}, and the match ${signed(scores[distance])}.`
       : "";
   return [
     el(
       "p",
       {},
-      "The score of ",
+      "The match of ",
       ...pair,
       ` at the distances 0 to ${scores.length - 1}. It is highest at distance ${ranked(scores)[0]}.${here}`,
     ),
     canvas,
-    numbersTable("Score by distance, as a table", () => ({
-      head: ["distance", "score"],
+    numbersTable("Match by distance, as a table", () => ({
+      head: ["distance", "match"],
       rows: Array.from(scores, (score, back) => [String(back), signed(score)]),
     })),
   ];

@@ -1,9 +1,12 @@
 /* View 5: the parts of the residual stream that make a score. */
 
+import { addressOf } from "../address.js";
 import { app, openHead } from "../app.js";
-import { el, find, inRole, numbersTable, signedRows } from "../html.js";
+import { el, find, goTo, inRole, numbersTable, signedRows } from "../html.js";
+import { headName } from "../model.js";
 import { total } from "../numbers.js";
 import { scoreParts } from "../parts.js";
+import { visit } from "../selection.js";
 import { saidAt, signed } from "../words.js";
 import { selectedOf } from "./common.js";
 
@@ -51,7 +54,37 @@ export function sourceView() {
 function partsOf(role, position, parts) {
   const sorted = [...parts].sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
   const title = el("h4", {}, "Parts of the ", inRole(role, role), ` of ${saidAt(position)}`);
-  return el("div", {}, title, signedRows(sorted, role));
+  const named = sorted.map((part) => ({ ...part, name: writerOf(part, position) }));
+  return el("div", {}, title, signedRows(named, role));
+}
+
+/** The name of what wrote a part at a position: a head's leads to the head.
+ * @param {PartScore} part
+ * @param {number} position
+ */
+function writerOf({ name, head }, position) {
+  return head ? headLink(head.layer, head.head, position) : name;
+}
+
+/** A link to a head at a query, with a way back: see the bar.
+ * @param {number} layer
+ * @param {number} head
+ * @param {number} query
+ */
+function headLink(layer, head, query) {
+  const name = headName(layer, head);
+  const link = el("a", {
+    textContent: name,
+    href: addressOf({ ...app.state, layer, head, query, key: -1, locked: true }),
+    ariaLabel: `${name} at ${saidAt(query)}`,
+  });
+  link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // another tab or window
+    event.preventDefault();
+    visit({ layer, head, query }, "source");
+    goTo("why");
+  });
+  return link;
 }
 
 /** @param {ScoreParts} parts */

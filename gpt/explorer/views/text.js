@@ -1,17 +1,20 @@
 /* View 1: the text, marked with the open head's weights, and the next character. */
 
+import { wayBack } from "../address.js";
 import { allHeads, app, characterAt, hasHeads, openHead } from "../app.js";
 import { colour, css, ramp, readableOn, sized } from "../draw.js";
-import { el, find, findKind, inRole, note } from "../html.js";
+import { barRows, el, find, findKind, inRole, note } from "../html.js";
 import { headName, oddsAt } from "../model.js";
 import { ranked, total } from "../numbers.js";
 import { changeWeights } from "../reading.js";
 import { hold, point, selectHead } from "../selection.js";
-import { glyph, percent, said, saidAt } from "../words.js";
-import { asker, oddsBars, selectedOf } from "./common.js";
+import { glyph, number, percent, said, saidAt } from "../words.js";
+import { asker, lossInWords, oddsBars, selectedOf } from "./common.js";
 
 /** @import { Draw } from "../drawing.js" */
 /** @import { Matrix } from "../numbers.js" */
+
+const MOST_LOOKS = 8; // at the selected character, by weight
 
 /** The weights that the open head gives from, or to, the query: one a position. */
 function weightsShown() {
@@ -122,10 +125,44 @@ function drawArcs(options, weights) {
   });
 }
 
+/** Who looks at the selected character, and how much of its weight each gives.
+ * @returns {Draw}
+ */
+export function looksView() {
+  const box = find("looks");
+  return () => {
+    const { state, trace } = app;
+    box.hidden = state.direction === "from";
+    if (box.hidden) return;
+    const weights = weightsShown();
+    const order = ranked(weights).filter((t) => t >= state.query);
+    const [first, others] = [order.slice(0, MOST_LOOKS), order.slice(MOST_LOOKS)];
+    const bars = first.map((t) => ({
+      name: `${glyph(characterAt(t))} at ${t + 1}`,
+      to: weights[t],
+      text: percent(weights[t]),
+      ghost: 1 / (t + 1),
+      role: "query",
+    }));
+    const sum = number(total(weights));
+    const rest = number(total(others.map((t) => weights[t])));
+    const also = others.length ? `, those of the ${others.length} not shown to ${rest}` : "";
+    box.replaceChildren(
+      el("h3", {}, "Who attends to ", asker(), ", and with how much of its weight?"),
+      barRows(bars),
+      note(
+        `${trace.T - state.query} characters may attend to it: itself and those after it. Their weights sum to ${sum}${also}. The mark shows the uniform weight.`,
+      ),
+    );
+  };
+}
+
 /** @returns {Draw} */
 export function oddsView() {
   const box = find("odds");
-  return () => {
+  let loss = "";
+  return (change) => {
+    if (change === "trace") loss = lossInWords();
     const { model, trace, untouched } = app;
     const { query } = app.state;
     const now = oddsAt(model, trace.logits, query);
@@ -140,6 +177,7 @@ export function oddsView() {
       el("h3", {}, "Next character after ", asker()),
       oddsBars(ranked(most).slice(0, 8), now, { before, next }),
       note(truth),
+      ...(loss ? [note(loss)] : []),
     );
   };
 }
@@ -156,15 +194,27 @@ export function sentenceView() {
     selectHead(layer, head);
   });
   find("undo").addEventListener("click", () => changeWeights(new Map()));
+  const back = find("back");
+  back.addEventListener("click", () => history.back());
   return () => {
     const { layer, head, query, key, locked } = app.state;
     chooser.selectedIndex = layer * app.model.config.n_head + head;
     find("undo").hidden = app.edits.size === 0;
-    const gives = hasHeads()
-      ? ` gives ${percent(selectedOf(openHead().weights))} to ${saidAt(key)}`
-      : "";
+    const place = wayBack();
+    back.hidden = !place;
+    back.textContent = place ? `← back to ${place}` : "";
+    const gives = hasHeads() ? ` gives ${given()} to ${saidAt(key)}` : "";
     find("sentence").textContent = `${saidAt(query)}${gives}${locked ? " (held)" : ""}`;
   };
+}
+
+/** The weight of the selected key, and beside the reader's changes the model's own. */
+function given() {
+  const { layer, head } = app.state;
+  const [before, now] = [app.untouched, app.trace].map((read) =>
+    percent(selectedOf(read.layers[layer].heads[head].weights)),
+  );
+  return app.edits.size ? `${now} (unchanged model: ${before})` : now;
 }
 
 /** What the colours mean: the ramp of weights, and the roles.

@@ -3,11 +3,11 @@
 import { app, openHead } from "../app.js";
 import { HEAD_EDITS, labelOf } from "../edits.js";
 import { el, find, note } from "../html.js";
-import { headName, lossOf, oddsAt } from "../model.js";
+import { headName, oddsAt } from "../model.js";
 import { ranked } from "../numbers.js";
 import { changeWeights } from "../reading.js";
-import { number, percent, saidAt } from "../words.js";
-import { asker, lookedAt, oddsBars, selectedOf } from "./common.js";
+import { percent, saidAt } from "../words.js";
+import { asker, lookedAt, lossInWords, oddsBars, selectedOf } from "./common.js";
 
 /** @import { Draw } from "../drawing.js" */
 /** @import { Edit, HeadEdit } from "../edits.js" */
@@ -29,7 +29,9 @@ export function tryView() {
     el("label", { className: "wide" }, words, slider, amount),
     result,
   );
-  return () => {
+  let loss = "";
+  return (change) => {
+    if (change === "trace") loss = lossInWords();
     const { layer, head, query } = app.state;
     const name = headName(layer, head);
     const chosen = app.edits.get(name)?.kind ?? null;
@@ -40,7 +42,7 @@ export function tryView() {
     slider.value = String(Math.round(100 * weight));
     slider.disabled = query === 0;
     amount.textContent = query === 0 ? "100 %: it is the only key" : percent(weight);
-    result.replaceChildren(...outcome());
+    result.replaceChildren(...outcome(loss));
   };
 }
 
@@ -65,17 +67,13 @@ function changeHead(edit) {
   changeWeights(edits);
 }
 
-function outcome() {
+/** @param {string} loss  in words */
+function outcome(loss) {
   const { model, edits, untouched, trace } = app;
-  if (!edits.size) return [note("Nothing is changed yet.")];
+  if (!edits.size) return [note(`Nothing is changed yet. ${loss}`)];
   const { query } = app.state;
   const [before, now] = [untouched, trace].map(({ logits }) => oddsAt(model, logits, query));
   const moved = now.map((share, id) => Math.abs(share - before[id]));
-  const [lossBefore, lossNow] = [untouched, trace].map((read) => lossOf(model, read));
-  const loss =
-    lossBefore === null || lossNow === null
-      ? ""
-      : `Loss on this text: ${number(lossBefore, 3)} → ${number(lossNow, 3)} nats per character. `;
   const changed = [...edits].map(([name, { kind }]) => `${name} ${labelOf(kind)}`).join(", ");
   return [
     el(
@@ -83,7 +81,7 @@ function outcome() {
       {},
       "Changed: ",
       el("b", { textContent: changed }),
-      `. ${loss}The probabilities after ${saidAt(query)} that changed most; the mark is the former value:`,
+      `. ${loss} The probabilities after ${saidAt(query)} that changed most; the mark is the former value:`,
     ),
     oddsBars(ranked(moved).slice(0, 8), now, { before }),
   ];

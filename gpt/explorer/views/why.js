@@ -10,6 +10,7 @@ import { asker, selectedOf } from "./common.js";
 
 /** @import { Draw } from "../drawing.js" */
 /** @import { Head } from "../model.js" */
+/** @import { Matrix } from "../numbers.js" */
 
 /**
  * One dimension's share of a score.
@@ -155,9 +156,21 @@ function rankingTable(open, keys) {
     line.dataset.key = String(j);
     return line;
   });
-  const table = tableOf(RANKING_HEAD, rows);
+  const table = tableOf(RANKING_HEAD, [...rows, sumRow(scores, best, total(weights))]);
   table.className = "ranking";
   return table;
+}
+
+/** What the softmax divides by, and the row's whole weight.
+ * @param {Matrix} scores
+ * @param {number} best
+ * @param {number} weight
+ */
+function sumRow(scores, best, weight) {
+  const powers = Array.from(scores, (score) => Math.exp(score - best));
+  const cells = ["", `sum over all ${scores.length} keys`, "", "", number(total(powers), 3)];
+  const line = [...cells, percent(weight), ""].map((cell) => el("td", {}, cell));
+  return el("tr", { className: "sum" }, ...line);
 }
 
 /** A character between its neighbours.
