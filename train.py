@@ -12,7 +12,7 @@ from gpt.errors import Exit, Mistake, say
 def main(argv: list[str]) -> int:
     """Read the config, then train a new run or continue one."""
     # imported here, where Ctrl-C is handled already
-    from gpt.command.cli import Parser, add_config_flags, overrides_of, user_path
+    from gpt.command.cli import Parser, add_config_flags, number, overrides_of, user_path
     from gpt.command.config_file import find_config, load_config, to_yaml
 
     usage = "train.py [--config NAME | --resume RUN] [--SECTION.KEY VALUE ...]"
@@ -24,6 +24,12 @@ def main(argv: list[str]) -> int:
     add("--resume", metavar="RUN", type=user_path, help="continue this run where it stopped")
     add("--exact", action="store_true", help="with --resume: only if bit for bit the same")
     add("--init-from", metavar="RUN", type=user_path, help="fine-tune this run's best model")
+    add(
+        "--minutes",
+        metavar="M",
+        type=number(float, 0.1, 10**6),
+        help="choose the model and the schedule: the best for M minutes on this machine",
+    )
     add("--print-config", action="store_true", help="show the resolved config and stop")
     add("--dry-run", action="store_true", help="stop after the report on the text and the config")
     add_config_flags(parser)
@@ -34,6 +40,8 @@ def main(argv: list[str]) -> int:
     if args.exact:
         what = "--exact goes with --resume"
         raise Mistake(Exit.USAGE, what, "leave it out, or give the run with --resume")
+    if args.minutes:
+        _require_free_time(args, overrides)
     path = find_config(args.config or "tiny.yaml")
     config = load_config(path, overrides)
     if args.init_from:
@@ -51,7 +59,26 @@ def main(argv: list[str]) -> int:
     if origin and args.print_config:
         print(to_yaml(with_model_of(origin, config)), end="")
         return Exit.DONE
-    return train_new(config, path.stem, origin, args.dry_run)
+    if not args.minutes:
+        return train_new(config, path.stem, origin, args.dry_run)
+
+    from gpt.training.plan import SHAPE, plan
+
+    given = set(overrides) | (set(SHAPE) if origin else set())
+    planned = partial(plan, given=given, minutes=args.minutes)
+    name = f"{args.minutes:g}-minutes"
+    return train_new(config, name, origin, args.dry_run, planned)
+
+
+def _require_free_time(args: Namespace, overrides: dict[str, object]) -> None:
+    """Refuse what --minutes chooses."""
+    if args.config or args.print_config:
+        what = f"--minutes chooses the config; {'--config' if args.config else '--print-config'}"
+        raise Mistake(Exit.USAGE, f"{what} does not go with it", "leave it out; --dry-run shows it")
+    chosen = {"train.max_steps", "train.decay_fraction", "log.eval_every", "log.save_every"}
+    if taken := sorted(chosen & set(overrides)):
+        what = f"--minutes chooses {taken[0]}"
+        raise Mistake(Exit.USAGE, what, f"leave out --{taken[0]}, or --minutes")
 
 
 def _require_same_model(overrides: dict[str, object]) -> None:

@@ -48,10 +48,16 @@ def exact_loss(
     with evaluating(model):
         for tokens, targets in windows(ids, model.config.block_size, batch_chars):
             between()
-            logits = model(tokens.to(device))  # (B, T, V)
-            loss = F.cross_entropy(logits.flatten(0, 1), targets.to(device).flatten())
+            loss = batch_loss(model, tokens.to(device), targets.to(device))
             total += float(loss) * targets.numel()
     return total / (len(ids) - 1)
+
+
+def batch_loss(model: GPT, tokens: Tensor, targets: Tensor, bf16: bool = False) -> Tensor:
+    """Mean loss of a batch, tokens and targets (B, T) [nats a character]."""
+    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=bf16):
+        logits = model(tokens)  # (B, T, V)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def windows(

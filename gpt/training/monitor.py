@@ -73,6 +73,10 @@ class Monitor:
         """Count one step on the bar."""
         self.bar.update()
 
+    def expect(self, steps: int) -> None:
+        """Let the bar end after `steps` in all."""
+        self.bar.total = steps
+
     def log(self, row: dict[str, Any]) -> None:
         """Log one step: a line of metrics.jsonl, TensorBoard's scalars, the bar.
 

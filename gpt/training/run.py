@@ -1,12 +1,14 @@
 """A run, from the command to its last line: new, resumed or fine-tuned."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from gpt import files
 from gpt.command.config_file import to_yaml
+from gpt.command.process import process_seconds
 from gpt.config import Config
 from gpt.data.corpus import Corpus, load_corpus
 from gpt.data.sources import settled
@@ -39,14 +41,22 @@ from gpt.training.identity import (
 )
 from gpt.training.monitor import Monitor
 from gpt.training.outlook import outlook
+from gpt.training.pace import evaluations, in_words, training_seconds
+from gpt.training.plan import Plan
+from gpt.training.speed import measured
 from gpt.training.trainer import Trainer
 
 TRAINING_COST = 3  # training on a character costs about as much as evaluating three
 ENOUGH_TO_EVALUATE = 100_000  # characters; more make a loss hardly more certain
 
 
+@sharing_cores()
 def train_new(
-    config: Config, name: str, init_from: Checkpoint | None = None, dry_run: bool = False
+    config: Config,
+    name: str,
+    init_from: Checkpoint | None = None,
+    dry_run: bool = False,
+    planned: Callable[[Config, Corpus], Plan] | None = None,
 ) -> int:
     """Train a new run and return the exit code.
 
@@ -54,6 +64,7 @@ def train_new(
         name: what the run is called, after the time stamp, where run.dir is not given.
         init_from: fine-tune this model.
         dry_run: stop after the report and, on stdout, the config; no run is written.
+        planned: chooses the model and the schedule by the text and this machine.
 
     Raises:
         Mistake: with the exit code of whatever prevents the run: see `load_corpus`, `create_run`,
@@ -63,21 +74,27 @@ def train_new(
         config = with_model_of(init_from, config)
     config = _with_settled_texts(config)
     corpus = _make_ready(config)
+    plan = planned(config, corpus) if planned else None
+    if plan:
+        config = plan.config
+        for line in plan.lines():
+            say(line)
     _warn_of_long_evaluations(config, corpus)
     start = fine_tuned(init_from, config, corpus, say) if init_from else fresh(config, corpus)
     start.progress.identity = identity(config, corpus)
     if not all(tensor.isfinite().all() for tensor in start.weights.values()):
         raise Mistake(Exit.NUMERIC, "the initial weights are not finite", "lower model.init_std")
     if dry_run:
-        _report(config, corpus, start)
+        _report(config, corpus, start, plan)
         print(to_yaml(config), end="")
         return Exit.DONE
     run = create_run(config, name)
     with locked(run):
         save_checkpoint(run, start)  # from here on the run can be resumed
-        return _session(config, corpus, run, start)
+        return _session(config, corpus, run, start, plan)
 
 
+@sharing_cores()
 def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -> int:
     """Continue a run from its newest whole checkpoint and return the exit code.
 
@@ -124,11 +141,16 @@ def _with_settled_texts(config: Config) -> Config:
 
 
 def _make_ready(config: Config, start: Checkpoint | None = None) -> Corpus:
-    """Set threads, check memory, load the corpus: that of the run if it goes on from `start`."""
+    """Set threads, check memory, load the corpus: that of the run if it goes on from `start`.
+
+    What is found in the text is said.
+    """
     torch.set_num_threads(config.train.threads or torch.get_num_threads())
     require_memory(config, vocab_size=1)  # an absurd size is refused before anything is written
     corpus = corpus_of(start, config, say) if start else load_corpus(config, say)
     require_memory(config, len(corpus.tokenizer))
+    for line in corpus.report:
+        say(line)
     return corpus
 
 
@@ -145,33 +167,43 @@ def _warn_of_long_evaluations(config: Config, corpus: Corpus) -> None:
         )
 
 
-def _report(config: Config, corpus: Corpus, start: Checkpoint) -> None:
-    """Say what is trained on what, and what is to be expected of it."""
+def _report(config: Config, corpus: Corpus, start: Checkpoint, plan: Plan | None = None) -> float:
+    """Say what is trained, what is to be expected of it and when; the seconds, 0 if unknown."""
     parameters = sum(tensor.numel() for tensor in start.weights.values())
     _, memory = step_memory(config, len(corpus.tokenizer))
     count = torch.get_num_threads()
     threads = "1 thread" if count == 1 else f"{count} threads"
-    for line in corpus.report:
-        say(line)
     say(
         f"model: {parameters:,} parameters; {find_device(config.train.device)} "
         f"({threads}), {'bf16' if uses_bf16(config) else 'fp32'}; "
         f"about {max(memory / 2**30, 0.01):.2f} GiB of memory for a step"
     )
     say(outlook(config, corpus.train_length, parameters))
+    step, steps = start.progress.step, config.train.max_steps
+    if config.train.compile or step >= steps:  # a compiled step is not timed beforehand
+        return 0
+    speed = plan.speed if plan else measured(config, corpus)
+    seconds = training_seconds(config, speed, len(corpus.val_ids), step)
+    say(
+        f"time: about {in_words(process_seconds() + seconds)}; {steps - step:,} steps of "
+        f"{1000 * speed.step(config):.0f} ms, {evaluations(config, step)} evaluations"
+    )
+    return process_seconds() + seconds
 
 
-def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> int:
+def _session(
+    config: Config, corpus: Corpus, run: Path, start: Checkpoint, plan: Plan | None = None
+) -> int:
     """Train from `start` to the end or a signal, and say how to go on."""
-    _report(config, corpus, start)
-    files.replace_file(run / "config.yaml", to_yaml(config).encode())
+    expected = _report(config, corpus, start, plan)
+    _write_config(run, config)
     step, owed = start.progress.step, start.progress.owes_evaluation
     with (
-        sharing_cores(),
         files.storage_errors(run),
         Monitor(run, config, corpus.tokenizer, step, owed) as monitor,
     ):
-        trainer = Trainer(config, corpus, run, start, monitor)
+        pace = plan.pace(partial(_write_config, run), len(corpus.val_ids)) if plan else None
+        trainer = Trainer(config, corpus, run, start, monitor, pace)
         progress = trainer.train()
     place = for_shell(run)
     if trainer.stop_signal:
@@ -180,6 +212,8 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
     if progress.step == step > 0 and not owed:
         say(f"finished at step {step}; {_way_on(config, progress)} to go on")
         return Exit.DONE
+    if expected:
+        say(f"took {in_words(process_seconds())}; {in_words(expected)} were expected")
     best = progress.best_val_loss
     loss = "not measured"
     if best is not None:
@@ -189,6 +223,10 @@ def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> in
     if config.log.tensorboard:
         say(f"  tensorboard --logdir {for_shell(run.parent)}")
     return Exit.DONE
+
+
+def _write_config(run: Path, config: Config) -> None:
+    files.replace_file(run / "config.yaml", to_yaml(config).encode())
 
 
 def _way_on(config: Config, progress: Progress) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gpt.command.process import catch_signals, process_seconds, write_stderr
@@ -17,12 +16,13 @@ from gpt.config import Config
 from gpt.data.corpus import Corpus
 from gpt.device import use_device, uses_bf16
 from gpt.errors import Exit, Mistake
-from gpt.evaluate import exact_loss
+from gpt.evaluate import batch_loss, exact_loss
 from gpt.model import GPT
 from gpt.optim import load_optimizer_state, lr_factor, make_optimizers, optimizer_state, set_lr
 from gpt.storage.checkpoint import Checkpoint, Progress
 from gpt.storage.moved import saving
 from gpt.training.monitor import Monitor
+from gpt.training.pace import Pace
 
 
 class Stopped(Exception):
@@ -42,10 +42,17 @@ class Trainer:
         run: directory of the run, locked by this process.
         start: the checkpoint to start from; the run holds it already.
         monitor: shows and logs what happens.
+        pace: counts the steps anew, so that the training ends in time.
     """
 
     def __init__(
-        self, config: Config, corpus: Corpus, run: Path, start: Checkpoint, monitor: Monitor
+        self,
+        config: Config,
+        corpus: Corpus,
+        run: Path,
+        start: Checkpoint,
+        monitor: Monitor,
+        pace: Pace | None = None,
     ):
         self.config, self.corpus, self.run, self.monitor = config, corpus, run, monitor
         self.device, self.autocast = use_device(config.train.device), uses_bf16(config)
@@ -62,7 +69,8 @@ class Trainer:
         self.grad_norm = torch.tensor(self.progress.grad_norm)
         set_lr(self.optimizers, lr_factor(self.progress.step - 1, config.train))  # of the last step
         self.chars, self.seconds = 0, 0.0  # trained since the last logged step
-        self.stop_signal = 0
+        self.stepping = 0.0  # seconds of all steps of this session
+        self.pace, self.stop_signal = pace, 0
 
     def train(self) -> Progress:
         """Train until max_steps, the target, the end of patience or a signal; save a checkpoint.
@@ -78,6 +86,8 @@ class Trainer:
                 while not (self._ended() or self.stop_signal):
                     self._step()
                     self._after_step()
+                    if self.pace and self.progress.step == self.pace.step:
+                        self._recount(self.pace)
             if self.saved_step != self.progress.step:
                 self._save()
         self.monitor.finish(self.model, self.progress.step)
@@ -106,7 +116,8 @@ class Trainer:
         self.loss_sum += loss
         self.progress.loss_count += 1
         self.chars += tokens.numel()
-        self.seconds += time.perf_counter() - began
+        self.seconds += (seconds := time.perf_counter() - began)
+        self.stepping += seconds
         self.monitor.advance()
 
     def _after_step(self) -> None:
@@ -128,6 +139,14 @@ class Trainer:
             self._log()
         if owed or step % log.save_every == 0 or improved or self._ended():
             self._save()
+
+    def _recount(self, pace: Pace) -> None:
+        """Change the number of steps, so that the training ends in time."""
+        before = self.config.train.max_steps
+        self.config = pace.recounted(self.config, process_seconds(), self.stepping / pace.step)
+        if (now := self.config.train.max_steps) != before:
+            self.monitor.expect(now)
+            self.monitor.say(f"to end in time: {now:,} steps instead of {before:,}")
 
     def _ended(self) -> bool:
         config, progress = self.config.train, self.progress
@@ -151,10 +170,7 @@ class Trainer:
         return tokens.to(self.device, non_blocking=cuda), targets.to(self.device, non_blocking=cuda)
 
     def _loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss of a batch [nats a character]."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            logits = self.model(tokens)  # (B, T, V)
-            return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return batch_loss(self.model, tokens, targets, self.autocast)
 
     def _compiled(self) -> Callable[[Tensor, Tensor], Tensor]:
         """`_loss`, compiled by a first batch with its gradient; uncompiled where that fails."""

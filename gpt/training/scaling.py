@@ -1,0 +1,55 @@
+"""What a model of some size reaches: the rule behind `--minutes`, fitted to runs of ours.
+
+`configs/SCALING.md` has the runs, the fit and what it is worth.
+"""
+
+import math
+from typing import NamedTuple
+
+
+class Shape(NamedTuple):
+    """The sizes of a model that the rule chooses from, heads of 32."""
+
+    n_layer: int
+    n_head: int
+    n_embd: int
+    block_size: int
+
+
+SHAPES = [
+    Shape(2, 2, 64, 128),
+    Shape(3, 3, 96, 128),
+    Shape(4, 4, 128, 128),
+    Shape(4, 5, 160, 128),
+    Shape(5, 6, 192, 128),
+    Shape(6, 8, 256, 128),
+    Shape(7, 10, 320, 256),
+    Shape(8, 12, 384, 256),
+]
+
+
+def expected_loss(parameters: int, characters: float, text: int) -> float:
+    """Validation loss of English [nats a character], as Hoffmann et al. 2022 put it, equation 10.
+
+    Args:
+        parameters: of the model.
+        characters: that it is trained on, repetitions counted.
+        text: characters of the training split; what is read again is worth less each time
+            (Muennighoff et al. 2023, equation 5).
+    """
+    again = max(characters / text - 1, 0)
+    worth = min(characters, text) + text * WORTH * (1 - math.exp(-again / WORTH))
+    return LEAST + SIZE / parameters**SIZE_POWER + READ / worth**READ_POWER
+
+
+LEAST, SIZE, SIZE_POWER, READ, READ_POWER, WORTH = 0.9, 30.0, 0.35, 60.0, 0.36, 15.0
+
+
+def batch_characters(characters: float) -> float:
+    """Characters in a batch, by those that are read in all."""
+    return 1536 * (characters / 2e6) ** 0.65
+
+
+def weight_decay(times: float) -> float:
+    """The more often a text is read, the heavier; see `scaling.md`."""
+    return 0.0 if times < 2 else round(min(1.0, 0.1 * times), 1)
