@@ -4,36 +4,22 @@ import sys
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpt.command.process import run_command
 from gpt.errors import Exit, Mistake, say
+
+if TYPE_CHECKING:
+    from gpt.command.cli import Parser
 
 
 def main(argv: list[str]) -> int:
     """Read the config, then train a new run or continue one."""
     # imported here, where Ctrl-C is handled already
-    from gpt.command.cli import Parser, add_config_flags, number, overrides_of, user_path
+    from gpt.command.cli import overrides_of
     from gpt.command.config_file import find_config, load_config, to_yaml
 
-    usage = "train.py [--config NAME | --resume RUN] [--SECTION.KEY VALUE ...]"
-    parser = Parser(prog="train.py", usage=usage, description=__doc__)
-    add = parser.add_argument
-    add(
-        "--config", metavar="NAME", type=user_path, help="a path, or a name in configs/ [tiny.yaml]"
-    )
-    add("--resume", metavar="RUN", type=user_path, help="continue this run where it stopped")
-    add("--exact", action="store_true", help="with --resume: only if bit for bit the same")
-    add("--init-from", metavar="RUN", type=user_path, help="fine-tune this run's best model")
-    add(
-        "--minutes",
-        metavar="M",
-        type=number(float, 0.1, 10**6),
-        help="choose the model and the schedule: the best for M minutes on this machine",
-    )
-    add("--print-config", action="store_true", help="show the resolved config and stop")
-    add("--dry-run", action="store_true", help="stop after the report on the text and the config")
-    add_config_flags(parser)
-    args = parser.parse_all(argv)
+    args = _parser().parse_all(argv)
     overrides = overrides_of(args)
     if args.resume:
         return _resume(args, overrides)
@@ -70,6 +56,30 @@ def main(argv: list[str]) -> int:
     return train_new(config, name, origin, args.dry_run, planned)
 
 
+def _parser() -> "Parser":
+    from gpt.command.cli import Parser, add_config_flags, number, user_path
+
+    usage = "train.py [--config NAME | --minutes M | --resume RUN] [--SECTION.KEY VALUE ...]"
+    parser = Parser(prog="train.py", usage=usage, description=__doc__)
+    add = parser.add_argument
+    add(
+        "--config", metavar="NAME", type=user_path, help="a path, or a name in configs/ [tiny.yaml]"
+    )
+    add(
+        "--minutes",
+        metavar="M",
+        type=number(float, 0.1, 10**6),
+        help="choose the model and the schedule: the best for M minutes on this machine",
+    )
+    add("--resume", metavar="RUN", type=user_path, help="continue this run where it stopped")
+    add("--exact", action="store_true", help="with --resume: only if bit for bit the same")
+    add("--init-from", metavar="RUN", type=user_path, help="fine-tune this run's best model")
+    add("--print-config", action="store_true", help="show the resolved config and stop")
+    add("--dry-run", action="store_true", help="stop after the report on the text and the config")
+    add_config_flags(parser)
+    return parser
+
+
 def _require_free_time(args: Namespace, overrides: dict[str, object]) -> None:
     """Refuse what --minutes chooses."""
     if args.config or args.print_config:
@@ -92,9 +102,9 @@ def _require_same_model(overrides: dict[str, object]) -> None:
 def _resume(args: Namespace, overrides: dict[str, object]) -> int:
     from gpt.command.config_file import is_changeable, overridden
 
-    if args.config or args.init_from or args.print_config or args.dry_run:
+    if args.config or args.init_from or args.print_config or args.dry_run or args.minutes:
         what = "--resume uses the run's own config"
-        fix = "leave out --config, --init-from, --print-config and --dry-run"
+        fix = "leave out --config, --init-from, --minutes, --print-config and --dry-run"
         raise Mistake(Exit.USAGE, what, fix)
     fixed = [key for key in overrides if not is_changeable(key)]
     if fixed:

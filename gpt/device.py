@@ -1,6 +1,9 @@
-"""Which device and precision a run uses."""
+"""Which device and precision a run uses, and whether its loss is compiled."""
+
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from gpt.config import Config
 from gpt.errors import Exit, Mistake
@@ -69,3 +72,21 @@ def uses_bf16(config: Config) -> bool:
         return False
     with torch.cuda.device(device):  # torch asks the current one
         return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def compiled(
+    loss_of: Callable[..., Tensor], *batch: Tensor, say: Callable[[str], None]
+) -> Callable[..., Tensor]:
+    """`loss_of`, compiled by a first batch with its gradient; uncompiled where that fails.
+
+    Args:
+        say: is called with the reason then.
+    """
+    found = torch.compile(loss_of)
+    try:
+        found(*batch).backward()
+    except Exception as problem:  # a compiler, driver or tool that is missing or too old
+        reason = " ".join(str(problem).split()) or type(problem).__name__
+        say(f"train.compile failed, going on without it: {reason[:200]}")
+        return loss_of
+    return found

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, float64
 
 from gpt.command.cli import Parser, add_config_flags, overrides_of
 from gpt.command.config_file import find_config, load_config
@@ -29,7 +29,7 @@ from gpt.paths import CONFIGS
 from gpt.training.run import train_new
 
 ROWS = CONFIGS / "scaling.jsonl"
-POWERS = ("LEAST", "SIZE", "SIZE_POWER", "READ", "READ_POWER", "WORTH")
+CONSTANTS = ("LEAST", "SIZE", "SIZE_POWER", "READ", "READ_POWER", "WORTH")
 
 
 def main(argv: list[str]) -> int:
@@ -82,39 +82,33 @@ def _parameters(config: ModelConfig, vocab_size: int) -> int:
 def _fit() -> int:
     """Fit `expected_loss` to ROWS as Hoffmann et al. 2022 do, section 3.3: Huber's loss, L-BFGS."""
     rows = [json.loads(line) for line in ROWS.read_text("utf-8").splitlines()]
-    columns = ("parameters", "read", "characters", "val_loss")
-    N, D, U, L = (
-        torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in columns
-    )
-    logs = torch.tensor([-0.3, 3.0, -1.0, 4.0, -1.0, 2.7], dtype=torch.float64, requires_grad=True)
+    names = ("parameters", "read", "characters", "val_loss")
+    *cells, losses = (torch.tensor([row[name] for row in rows], dtype=float64) for name in names)
+    logs = torch.tensor([-0.3, 3.0, -1.0, 4.0, -1.0, 2.7], dtype=float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([logs], max_iter=2000, line_search_fn="strong_wolfe")
 
-    def residuals() -> Tensor:
-        return _surface(logs.exp(), N, D, U).log() - L.log()
-
-    def closure() -> Tensor:
+    def error() -> float:
         optimizer.zero_grad()
-        error = F.huber_loss(residuals(), torch.zeros_like(L), delta=1e-3, reduction="sum")
-        error.backward()
-        return error
+        expected = _surface(logs.exp(), *cells)
+        far = F.huber_loss(expected.log(), losses.log(), delta=1e-3, reduction="sum")
+        far.backward()
+        return float(far)
 
-    optimizer.step(closure)
-    print(
-        *(f"{name} = {value:.4g}" for name, value in zip(POWERS, logs.exp(), strict=True)), sep="\n"
-    )
-    for row, loss in zip(rows, _surface(logs.exp(), N, D, U), strict=True):
-        print(
-            f"| {row['text']} | {row['parameters']:,} | {row['read']:,} | {row['val_loss']:.4f} | {loss:.4f} |"
-        )
+    optimizer.step(error)
+    for name, value in zip(CONSTANTS, logs.exp().tolist(), strict=True):
+        print(f"{name} = {value:.4g}")
+    for row, loss in zip(rows, _surface(logs.exp(), *cells).tolist(), strict=True):
+        print(f"| {row['text']} | {row['parameters']:,} | {row['read']:,} ", end="")
+        print(f"| {row['val_loss']:.4f} | {loss:.4f} |")
     return Exit.DONE
 
 
-def _surface(constants: Tensor, N: Tensor, D: Tensor, U: Tensor) -> Tensor:
+def _surface(constants: Tensor, parameters: Tensor, read: Tensor, text: Tensor) -> Tensor:
     """`expected_loss` for tensors."""
-    least, size, size_power, read, read_power, worth = constants
-    again = (D / U - 1).clamp(min=0)
-    value = torch.minimum(D, U) + U * worth * (1 - (-again / worth).exp())
-    return least + size / N**size_power + read / value**read_power
+    least, size, size_power, data, data_power, worth = constants
+    again = (read / text - 1).clamp(min=0)
+    value = torch.minimum(read, text) + text * worth * (1 - (-again / worth).exp())
+    return least + size / parameters**size_power + data / value**data_power
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from gpt.data.tokenizer import CharTokenizer
 from gpt.errors import Exit, Mistake
 from gpt.paths import CONFIGS
 from gpt.training.run import _warn_of_long_evaluations, resume, train_new
+from gpt.training.speed import Speed
 
 
 def text_of(length: int, val_fraction: float) -> Corpus:
@@ -133,13 +134,18 @@ def test_a_dry_run_stops_after_the_report_and_the_config(
 
 
 def test_a_training_says_what_its_dry_run_says(
-    toy_config: Config, capsys: pytest.CaptureFixture[str]
+    toy_config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("gpt.training.run.measured", lambda *_: Speed(0.01, 0.5, 0.001))
+    monkeypatch.setattr("gpt.training.run.process_seconds", lambda: 3.0)
     train_new(toy_config, "toy", dry_run=True)
     preparing, *report = capsys.readouterr().err.splitlines()
     assert preparing.startswith("preparing verse.txt")
     train_new(toy_config, "toy")
-    assert capsys.readouterr().err.splitlines()[: len(report)] == report
+    said = capsys.readouterr().err.splitlines()
+    assert said[: len(report)] == report
+    assert "time: about 8.2 s; 6 steps of 820 ms, 2 evaluations" in report
+    assert "took 3.0 s; 8.2 s were expected" in said
 
 
 def test_of_3_kb_it_is_said_plainly_what_to_expect(

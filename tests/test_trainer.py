@@ -30,6 +30,7 @@ from gpt.storage.run_directory import checkpoints_of
 from gpt.training.fine_tune import fresh
 from gpt.training.monitor import Monitor
 from gpt.training.run import resume, train_new
+from gpt.training.speed import Speed
 from gpt.training.trainer import Trainer, step_seed
 
 
@@ -279,6 +280,7 @@ def test_each_step_draws_its_own_dropout(trained: Trained, monkeypatch: pytest.M
         return forward(self, *args, **keys)
 
     monkeypatch.setattr(GPT, "forward", noted)
+    monkeypatch.setattr("gpt.training.run.measured", lambda *_: Speed(1, 1, 1))
     trained(model__dropout=0.3)
     assert drawn_from == [step_seed(1337, step) for step in range(6)]
 
@@ -361,6 +363,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(
         return logits * float("nan") if self.training and next(calls) == 5 else logits
 
     monkeypatch.setattr(GPT, "forward", poisoned)
+    monkeypatch.setattr("gpt.training.run.measured", lambda *_: Speed(1, 1, 1))
     with pytest.raises(Mistake, match="not finite: the loss in step 5") as caught:
         trained(log__save_every=100)
     assert caught.value.exit_code == Exit.NUMERIC

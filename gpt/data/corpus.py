@@ -14,11 +14,8 @@ from gpt.data.prepare import prepare, prepared_passages, prepared_survey
 from gpt.data.report import report_of
 from gpt.data.shares import Source, say_several, split_sizes
 from gpt.data.sources import abbreviated, own_texts
-from gpt.data.survey import Survey, survey_text
+from gpt.data.survey import require_fit, survey_text
 from gpt.data.tokenizer import CharTokenizer
-from gpt.errors import Exit, Mistake
-
-MOST_CHARACTERS = 65_535  # distinct ones; ids fit in two bytes
 
 Ids = npt.NDArray[np.unsignedinteger]
 
@@ -98,7 +95,7 @@ def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
     folder = paths.DATA / "prepared" / source.sha256[:16]
     known = prepared_survey(folder, source.sha256)
     survey = known or survey_text(texts)
-    _require_fit(survey, name, data.val_fraction, config.model.block_size)
+    require_fit(survey, name, data.val_fraction, config.model.block_size)
     say_several(source, say)
     if not known:
         prepare(source, survey, folder, say)
@@ -108,24 +105,3 @@ def load_corpus(config: Config, say: Callable[[str], None]) -> Corpus:
     report = report_of(source, survey, ids[train_length:], prepared_passages(folder))
     report = (f"{name}: {report[0]}", *report[1:])
     return Corpus(name, tokenizer, ids, source.sha256, train_length, report)
-
-
-def _require_fit(survey: Survey, name: str, val_fraction: float, block_size: int) -> None:
-    """Refuse a text with too many distinct characters, with one, or too short for a window."""
-    distinct = len(survey.alphabet)
-    if distinct > MOST_CHARACTERS:
-        what = f"{name} has {distinct} distinct characters; {MOST_CHARACTERS} is the most"
-        raise Mistake(Exit.CORPUS, what, "is it a text? fold its rarest characters into others")
-    train, val = split_sizes(survey.lengths, val_fraction)
-    short = min(train, val)
-    if short <= block_size:
-        what = (
-            f"{name} is too short: {sum(survey.lengths)} characters give "
-            f"{train} for training and {val} for validation, and "
-            f"model.block_size {block_size} needs {block_size + 1} in each"
-        )
-        smaller = f", or --model.block_size {short - 1} or less" if short > 1 else ""
-        raise Mistake(Exit.CORPUS, what, f"use a longer text{smaller}")
-    if distinct < 2:
-        what = f"{name} has one distinct character, {survey.alphabet!r}: there is nothing to learn"
-        raise Mistake(Exit.CORPUS, what, "use another text")

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt.data.shares import SEPARATOR
+from gpt.data.shares import SEPARATOR, split_sizes
 from gpt.data.text import read_chunks
 from gpt.data.tokenizer import code_points
+from gpt.errors import Exit, Mistake
 
+MOST_CHARACTERS = 65_535  # distinct ones; ids fit in two bytes
 NORMALISED = 1 << 22  # characters that are checked for NFC: the check is slow for some scripts
 
 
@@ -43,3 +45,29 @@ def survey_text(texts: list[Path]) -> Survey:
     occurring[code_points(SEPARATOR)] |= len(texts) > 1
     alphabet = np.flatnonzero(occurring)
     return Survey(lengths, "".join(map(chr, alphabet)), counts[alphabet].tolist(), composes)
+
+
+def require_fit(survey: Survey, name: str, val_fraction: float, block_size: int) -> None:
+    """Refuse a text that cannot be trained on.
+
+    Raises:
+        Mistake: with exit code 3 if it has too many distinct characters, or one, or is too short
+            for a window in each split.
+    """
+    distinct = len(survey.alphabet)
+    if distinct > MOST_CHARACTERS:
+        what = f"{name} has {distinct} distinct characters; {MOST_CHARACTERS} is the most"
+        raise Mistake(Exit.CORPUS, what, "is it a text? fold its rarest characters into others")
+    train, val = split_sizes(survey.lengths, val_fraction)
+    short = min(train, val)
+    if short <= block_size:
+        what = (
+            f"{name} is too short: {sum(survey.lengths)} characters give "
+            f"{train} for training and {val} for validation, and "
+            f"model.block_size {block_size} needs {block_size + 1} in each"
+        )
+        smaller = f", or --model.block_size {short - 1} or less" if short > 1 else ""
+        raise Mistake(Exit.CORPUS, what, f"use a longer text{smaller}")
+    if distinct < 2:
+        what = f"{name} has one distinct character, {survey.alphabet!r}: there is nothing to learn"
+        raise Mistake(Exit.CORPUS, what, "use another text")

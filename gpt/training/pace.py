@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gpt.attention.watch import MUTE_CHARS
 from gpt.config import Config
 from gpt.training.speed import Speed
 
-LOOK_INSIDE = 0.3, 0.15  # seconds with TensorBoard: a sample and its text; the picture of a layer
+LOOK_INSIDE, PICTURE = 0.3, 0.15  # seconds with TensorBoard: in all, and for each layer
 RECOUNT_AT = 0.08  # of the steps: enough to be timed, and before the first evaluation
 TOLERANCE = 0.02  # of the time: a schedule that ends nearer than that stays
 
@@ -16,8 +17,9 @@ def evaluation_seconds(config: Config, speed: Speed, characters: int) -> float:
     """Seconds of an evaluation of `characters`, with what TensorBoard shows of the model then."""
     seconds = characters * speed.evaluated
     if config.log.tensorboard:
-        base, layer = LOOK_INSIDE
-        seconds += base + layer * config.model.n_layer
+        heads = config.model.n_layer * config.model.n_head
+        muting = MUTE_CHARS * heads * speed.evaluated
+        seconds += LOOK_INSIDE + PICTURE * config.model.n_layer + muting
     return seconds
 
 
@@ -54,7 +56,7 @@ def with_steps(config: Config, steps: int, plateau: int, evaluated: int) -> Conf
         evaluated: how many evaluations are made, about.
     """
     every = math.ceil(steps / evaluated)
-    train = {"max_steps": steps, "decay_fraction": 1 - plateau / steps}
+    train = {"max_steps": steps, "decay_fraction": round(1 - plateau / steps, 9)}
     log = {"eval_every": every, "save_every": every}
     return config.model_copy(
         update={

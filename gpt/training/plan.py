@@ -1,6 +1,7 @@
 """`--minutes M`: the model, the batch and the schedule for M minutes on this machine."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +11,14 @@ from gpt.config import Config
 from gpt.data.corpus import Corpus
 from gpt.errors import Exit, Mistake
 from gpt.memory import machine_memory, step_memory
-from gpt.training import pace, scaling
-from gpt.training.pace import Pace, evaluation_seconds, in_words, with_steps
+from gpt.training import scaling
+from gpt.training.pace import RECOUNT_AT, Pace, evaluation_seconds, in_words, with_steps
 from gpt.training.speed import Speed, measured
 
 SHAPE = ("model.n_layer", "model.n_head", "model.n_embd", "model.block_size")
-EVALUATED_SHARE = 0.06  # of the time, at most, where there are several evaluations
+EVALUATED = 0.06  # of the time is spent on evaluations, at most
 EVALUATIONS = 10
+LEAST_KEPT = 20_000  # characters for validation, however short the time
 ENDING = 1.0  # seconds from the last evaluation to the end of the process: checkpoint, projector
 
 
@@ -28,7 +30,7 @@ class Plan:
         config: the whole of it.
         reasons: why, by the keys that were chosen.
         speed: of this machine with its model.
-        deadline: seconds after the start of the process.
+        deadline: seconds after the start of the process at which the training is to end.
     """
 
     config: Config
@@ -38,140 +40,157 @@ class Plan:
 
     def lines(self) -> Iterator[str]:
         """Each chosen key as the flag that gives it, and the reason."""
-        values = {key: _value(self.config, key) for key in self.reasons}
-        widths = max(map(len, values)), max(len(f"{value}") for value in values.values())
-        for key, value in values.items():
-            yield f"  --{key:<{widths[0]}} {value!s:<{widths[1]}}  # {self.reasons[key]}"
+        flags = [f"--{key} {_value(self.config, key)}" for key in self.reasons]
+        width = max(map(len, flags), default=0)
+        for flag, reason in zip(flags, self.reasons.values(), strict=True):
+            yield f"  {flag:<{width}}  # {reason}"
 
-    def pace(self, keep: Any, characters: int) -> Pace:
-        """Keeps a training by this plan in time; see `Pace`."""
+    def pace(self, corpus: Corpus, keep: Callable[[Config], None]) -> Pace:
+        """Keeps the training in time; see `Pace`."""
         train = self.config.train
         plateau = train.max_steps - round(train.decay_fraction * train.max_steps)
-        seconds = evaluation_seconds(self.config, self.speed, characters)
-        return Pace(self.deadline, plateau, seconds, keep)
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A shape, its speed here, and what it reads and reaches in the time."""
-
-    config: Config
-    speed: Speed
-    characters: float
-    loss: float
+        each = evaluation_seconds(self.config, self.speed, len(corpus.val_ids))
+        return Pace(self.deadline - ENDING, plateau, each, keep)
 
 
 def plan(base: Config, corpus: Corpus, given: set[str], minutes: float) -> Plan:
     """Choose what is expected to have the lowest validation loss after `minutes`.
 
     Args:
-        base: gives everything that the rule does not choose.
-        given: keys that the user gave: they stay as they are. A key of SHAPE keeps the shape.
+        base: gives everything that is not chosen.
+        given: keys that the user gave: they stay as they are; a key of SHAPE keeps the shape.
+        minutes: from the start of the process to its end.
 
     Raises:
-        Mistake: with exit code 2 if the time does not suffice for a step and an evaluation.
+        Mistake: with exit code 2 if they do not suffice for a step and an evaluation.
     """
-    deadline = 60 * minutes
+    planner = _Planner(base, corpus, given, 60 * minutes)
     tried: list[_Candidate] = []
-    for shape in _shapes(base, given, corpus):
-        tried.append(_candidate(shape, given, corpus, deadline))
+    for config in planner.shapes():
+        tried.append(planner.candidate(config))
         if tried[1:] and tried[-1].loss > tried[-2].loss:  # larger ones read too little
             break
-    return _scheduled(tried, given, corpus, deadline)
+    return planner.scheduled(tried)
 
 
-def _shapes(base: Config, given: set[str], corpus: Corpus) -> Iterator[Config]:
-    """`base` in each shape of the rule that fits the text and the memory, the smallest first."""
-    if given & set(SHAPE):
-        yield base
-        return
-    most = min(corpus.train_length, len(corpus.val_ids)) - 1
-    for number, shape in enumerate(scaling.SHAPES):
-        sizes = dict(zip(SHAPE, shape, strict=True))
-        sizes["model.block_size"] = min(shape.block_size, most)
-        config = overridden(base, sizes)
-        _, memory = step_memory(config, len(corpus.tokenizer))
-        if number and memory > machine_memory() / 2:
+@dataclass(frozen=True)
+class _Candidate:
+    """A shape, and what it reads and reaches in the time."""
+
+    config: Config
+    characters: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class _Planner:
+    base: Config
+    corpus: Corpus
+    given: set[str]
+    deadline: float
+
+    def shapes(self) -> Iterator[Config]:
+        """`base` in each shape of the rule that fits text and memory, the smallest first."""
+        if self.given & set(SHAPE):
+            yield self.base
             return
-        yield config
+        longest = min(self.corpus.train_length, len(self.corpus.val_ids)) - 1
+        for shape in scaling.SHAPES:
+            sizes = dict(zip(SHAPE, shape, strict=True))
+            sizes["model.block_size"] = min(shape.block_size, longest)
+            config = overridden(self.base, sizes)
+            _, memory = step_memory(config, len(self.corpus.tokenizer))
+            if shape == scaling.SHAPES[0] or memory < machine_memory() / 2:
+                yield config
 
+    def candidate(self, config: Config) -> _Candidate:
+        """What a model of this shape reads and reaches."""
+        speed = measured(config, self.corpus)
+        parameters, _ = step_memory(config, len(self.corpus.tokenizer))
+        seconds = self.deadline - self._needed(config, speed)
+        if seconds <= 0:
+            return _Candidate(config, 0, math.inf)
+        characters = seconds / speed.character
+        for _ in range(10):  # the batch depends on what is read, and the speed on the batch
+            batch = self._rows(config, characters) * config.model.block_size
+            characters = seconds / (speed.character + speed.update / batch)
+        loss = scaling.expected_loss(parameters, characters, self.corpus.train_length)
+        return _Candidate(config, characters, loss)
 
-def _candidate(config: Config, given: set[str], corpus: Corpus, deadline: float) -> _Candidate:
-    speed = measured(config, corpus)
-    parameters, _ = step_memory(config, len(corpus.tokenizer))
-    seconds = _left(config, speed, corpus, deadline)
-    characters = seconds / speed.character
-    for _ in range(10):  # the batch depends on what is read, and the speed on the batch
-        batch = _batch(config, given, characters)
-        characters = seconds / (speed.character + speed.update / batch)
-    loss = scaling.expected_loss(parameters, characters, corpus.train_length)
-    return _Candidate(config, speed, characters, loss)
+    def scheduled(self, tried: list[_Candidate]) -> Plan:
+        """The config of the best candidate, with its steps, and the reason for each choice.
 
+        Raises:
+            Mistake: with exit code 2 if there is no time for a step.
+        """
+        found = min(tried, key=lambda candidate: candidate.loss)
+        decay = scaling.weight_decay(found.characters / self.corpus.train_length)
+        config = self._unless_given(
+            found.config,
+            {
+                "train.batch_size": self._rows(found.config, found.characters),
+                "train.weight_decay": decay,
+            },
+        )
+        speed = measured(config, self.corpus)
+        needed = self._needed(config, speed)
+        if found.loss == math.inf or needed >= self.deadline:
+            what = f"{in_words(self.deadline)} are too short: start, evaluation and end alone take "
+            fix = f"--minutes {needed / 60 * 2:.2g} or more"
+            raise Mistake(Exit.USAGE, what + in_words(needed), fix)
+        steps = max(1, int((self.deadline - needed) / speed.step(config)))
+        kept = self._kept(config, speed)
+        if kept < len(self.corpus.val_ids):
+            config = overridden(config, {"data.val_fraction": kept / len(self.corpus.ids)})
+        each = evaluation_seconds(config, speed, kept)
+        plateau = max(1, round(RECOUNT_AT * steps))
+        config = with_steps(config, steps, plateau, self._evaluations(each))
+        reasons = _reasons(config, speed, tried, each)
+        if kept == len(self.corpus.val_ids):
+            del reasons["data.val_fraction"]
+        mine = {key: why for key, why in reasons.items() if key not in self.given}
+        return Plan(config, mine, speed, self.deadline)
 
-def _left(config: Config, speed: Speed, corpus: Corpus, deadline: float) -> float:
-    """Seconds for training steps: what the start, the evaluations and the end leave of the time.
+    def _unless_given(self, config: Config, chosen: dict[str, Any]) -> Config:
+        return overridden(config, {k: v for k, v in chosen.items() if k not in self.given})
 
-    Raises:
-        Mistake: with exit code 2 if nothing is left.
-    """
-    each = evaluation_seconds(config, speed, len(corpus.val_ids))
-    left = deadline - process_seconds() - ENDING - each * _evaluations(each, deadline)
-    if left <= 0:
-        least = (deadline - left) / 60
-        what = f"{in_words(deadline)} are too short: the start and one evaluation of "
-        what += f"{len(corpus.val_ids):,} characters take {in_words(deadline - left)}"
-        fix = f"--minutes {2 * least:.2g}, or keep less for validation: --data.val_fraction"
-        raise Mistake(Exit.USAGE, what, fix)
-    return left
+    def _rows(self, config: Config, characters: float) -> int:
+        """Rows of a batch in a training that reads `characters`."""
+        if "train.batch_size" in self.given:
+            return config.train.batch_size
+        rows = scaling.batch_characters(characters) / config.model.block_size
+        return max(1, round(rows / config.train.accumulate)) * config.train.accumulate
 
+    def _needed(self, config: Config, speed: Speed) -> float:
+        """Seconds for start, evaluations and end; the others are for training steps."""
+        each = evaluation_seconds(config, speed, self._kept(config, speed))
+        return process_seconds() + self._evaluations(each) * each + ENDING
 
-def _evaluations(each: float, deadline: float) -> int:
-    """How many evaluations of `each` seconds are made until the deadline; at least the last."""
-    return max(1, min(EVALUATIONS, int(EVALUATED_SHARE * deadline / each)))
+    def _evaluations(self, each: float) -> int:
+        """How many evaluations of `each` seconds are made; at least the last."""
+        return max(1, min(EVALUATIONS, int(EVALUATED * self.deadline / each)))
 
-
-def _batch(config: Config, given: set[str], characters: float) -> int:
-    """Characters in a batch, whole rows, of a training that reads `characters`."""
-    if "train.batch_size" in given:
-        rows = config.train.batch_size
-    else:
-        rows = max(1, round(scaling.batch_characters(characters) / config.model.block_size))
-    return rows * config.model.block_size
-
-
-def _scheduled(tried: list[_Candidate], given: set[str], corpus: Corpus, deadline: float) -> Plan:
-    """The config of the best candidate, with its steps and the reason for each choice."""
-    found = min(tried, key=lambda candidate: candidate.loss)
-    config, times = found.config, found.characters / corpus.train_length
-    chosen: dict[str, Any] = {
-        "train.batch_size": _batch(config, given, found.characters) // config.model.block_size,
-        "train.weight_decay": scaling.weight_decay(times),
-    }
-    config = overridden(config, {key: chosen[key] for key in chosen if key not in given})
-    speed = measured(config, corpus)
-    steps = max(1, int(_left(config, speed, corpus, deadline) / speed.step(config)))
-    each = evaluation_seconds(config, speed, len(corpus.val_ids))
-    plateau = max(1, round(pace.RECOUNT_AT * steps))
-    config = with_steps(config, steps, plateau, _evaluations(each, deadline))
-    reasons = _reasons(config, speed, tried, times, each)
-    mine = {key: why for key, why in reasons.items() if key not in given}
-    return Plan(config, mine, speed, deadline)
+    def _kept(self, config: Config, speed: Speed) -> int:
+        """Characters kept for validation: no more than can be evaluated in a part of the time."""
+        there = len(self.corpus.val_ids)
+        can_be = int(EVALUATED * self.deadline / speed.evaluated)
+        return there if "data.val_fraction" in self.given else min(there, max(can_be, LEAST_KEPT))
 
 
 def _reasons(
-    config: Config, speed: Speed, tried: list[_Candidate], times: float, evaluation: float
+    config: Config, speed: Speed, tried: list[_Candidate], evaluation: float
 ) -> dict[str, str]:
     """Why each chosen key has its value."""
     model, train = config.model, config.train
     losses = ", ".join(f"{c.config.model.n_embd} wide {c.loss:.3f}" for c in tried)
     return {
         "model.n_embd": f"losses that the rule expects of English: {losses}",
-        "model.n_layer": f"a layer for each {model.n_embd / model.n_layer:.0f} of the width",
+        "model.n_layer": "deeper as it gets wider",
         "model.n_head": f"heads of {model.head_size}",
         "model.block_size": "characters of context",
+        "data.val_fraction": "so that an evaluation takes a small part of the time",
         "train.batch_size": f"{train.batch_size * model.block_size:,} characters a step",
-        "train.max_steps": f"of {1000 * speed.step(config):.0f} ms; the text is read "
-        f"{times:.1f} times",
+        "train.max_steps": f"of {1000 * speed.step(config):.0f} ms",
         "train.decay_fraction": "before the rates fall, the steps are counted anew",
         "train.weight_decay": "heavier the more often the text is read",
         "log.eval_every": f"an evaluation takes {evaluation:.1f} s",

@@ -76,9 +76,12 @@ def train_new(
     corpus = _make_ready(config)
     plan = planned(config, corpus) if planned else None
     if plan:
-        config = plan.config
+        say("chosen for this text and this machine:")
         for line in plan.lines():
             say(line)
+        if plan.config.data != config.data:
+            corpus = load_corpus(plan.config, say)
+        config = plan.config
     _warn_of_long_evaluations(config, corpus)
     start = fine_tuned(init_from, config, corpus, say) if init_from else fresh(config, corpus)
     start.progress.identity = identity(config, corpus)
@@ -178,9 +181,20 @@ def _report(config: Config, corpus: Corpus, start: Checkpoint, plan: Plan | None
         f"({threads}), {'bf16' if uses_bf16(config) else 'fp32'}; "
         f"about {max(memory / 2**30, 0.01):.2f} GiB of memory for a step"
     )
+    seconds = _expected_seconds(config, corpus, start.progress.step, plan)
     say(outlook(config, corpus.train_length, parameters))
-    step, steps = start.progress.step, config.train.max_steps
-    if config.train.compile or step >= steps:  # a compiled step is not timed beforehand
+    return seconds
+
+
+def _expected_seconds(config: Config, corpus: Corpus, step: int, plan: Plan | None) -> float:
+    """Say how long the run will take from `step` on.
+
+    Returns:
+        The age of the process at the end [s]; 0 where nothing is left, or steps are compiled: they
+        cannot be timed beforehand.
+    """
+    steps = config.train.max_steps
+    if config.train.compile or step >= steps:
         return 0
     speed = plan.speed if plan else measured(config, corpus)
     seconds = training_seconds(config, speed, len(corpus.val_ids), step)
@@ -202,7 +216,7 @@ def _session(
         files.storage_errors(run),
         Monitor(run, config, corpus.tokenizer, step, owed) as monitor,
     ):
-        pace = plan.pace(partial(_write_config, run), len(corpus.val_ids)) if plan else None
+        pace = plan.pace(corpus, partial(_write_config, run)) if plan else None
         trainer = Trainer(config, corpus, run, start, monitor, pace)
         progress = trainer.train()
     place = for_shell(run)

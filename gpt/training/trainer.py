@@ -14,7 +14,7 @@ from torch import Tensor
 from gpt.command.process import catch_signals, process_seconds, write_stderr
 from gpt.config import Config
 from gpt.data.corpus import Corpus
-from gpt.device import use_device, uses_bf16
+from gpt.device import compiled, use_device, uses_bf16
 from gpt.errors import Exit, Mistake
 from gpt.evaluate import batch_loss, exact_loss
 from gpt.model import GPT
@@ -173,20 +173,11 @@ class Trainer:
         return batch_loss(self.model, tokens, targets, self.autocast)
 
     def _compiled(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """`_loss`, compiled by a first batch with its gradient; uncompiled where that fails."""
-        compiled = torch.compile(self._loss)
-        tokens, targets = (
-            tensor.chunk(self.config.train.accumulate)[0] for tensor in self._batch(0)
-        )
+        parts = (tensor.chunk(self.config.train.accumulate)[0] for tensor in self._batch(0))
         try:
-            compiled(tokens, targets).backward()
-        except Exception as problem:  # a compiler, driver or tool that is missing or too old
-            reason = " ".join(str(problem).split()) or type(problem).__name__
-            self.monitor.say(f"train.compile failed, going on without it: {reason[:200]}")
-            return self._loss
+            return compiled(self._loss, *parts, say=self.monitor.say)
         finally:
             self.model.zero_grad()
-        return compiled
 
     def _clip(self, loss: Tensor) -> None:
         """Clip the gradient; if it is not finite, stop before the update.
