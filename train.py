@@ -48,9 +48,11 @@ def main(argv: list[str]) -> int:
     if not args.minutes:
         return train_new(config, path.stem, origin, args.dry_run)
 
-    from gpt.training.plan import SHAPE, plan
+    from gpt.config import fields
+    from gpt.training.plan import plan
 
-    given = set(overrides) | (set(SHAPE) if origin else set())
+    of_origin = {key for key in fields() if key.startswith("model.")} if origin else set()
+    given = set(overrides) | of_origin
     planned = partial(plan, given=given, minutes=args.minutes)
     name = f"{args.minutes:g}-minutes"
     return train_new(config, name, origin, args.dry_run, planned)

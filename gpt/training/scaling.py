@@ -27,6 +27,9 @@ SHAPES = [
     Shape(8, 12, 384, 256),
 ]
 
+SETTINGS = {"model.token_shift": True, "train.muon_learning_rate": 0.02}
+"""What is the same for all shapes, beside tiny.yaml's settings."""
+
 
 def expected_loss(parameters: int, characters: float, text: int) -> float:
     """Validation loss of English [nats a character], as Hoffmann et al. 2022 put it, equation 10.
