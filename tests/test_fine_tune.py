@@ -138,14 +138,10 @@ def test_the_seed_draws_the_rows(toy_config: Config, tmp_path: Path) -> None:
 def test_the_share_of_the_character_before_is_the_origins(
     toy_config: Config, tmp_path: Path
 ) -> None:
-    config = overridden(toy_config, {"model.token_shift": True})
-    origin = learned_from("abc" * 50, tmp_path / "old.txt", config, seed=1)
-    origin.weights["token_shift"] += torch.arange(16) / 16
-    other = learned_from("abcd" * 50, tmp_path / "new.txt", toy_config, seed=2).config
-    corpus = load_corpus(other, ignore)
-    tuned = fine_tuned(origin, with_model_of(origin, other), corpus, ignore)
-    assert torch.equal(tuned.weights["token_shift"], origin.weights["token_shift"])
-    tuned.make_model()
+    origin = model_of("abc", overridden(toy_config, {"model.token_shift": True}), tmp_path)
+    start, _ = tuned(origin, "abcd" * 60, toy_config, tmp_path)
+    assert torch.equal(start.weights["token_shift"], origin.weights["token_shift"])
+    start.make_model()
 
 
 def test_the_architecture_is_the_origins_but_for_the_dropout(
