@@ -60,6 +60,7 @@ ROWS = ["token_embedding.weight", "lm_head.weight", "lm_head.bias"]
         ("abcdef", "c", "c"),  # itself
         ("abcdEe", "É", "E"),  # without its accent
         ("abcdeE", "é", "e"),
+        ("abcdEé", "É", "E"),  # rather than in the other case
         ("abcdef", "E", "e"),  # in the other case
         ("ABCDEF", "e", "E"),
         ("abcdef", "É", "e"),  # both
