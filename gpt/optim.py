@@ -21,9 +21,8 @@ def lr_factor(step: int, config: TrainConfig) -> float:
     after_warmup = config.max_steps - config.warmup_steps
     falling = max(1, min(round(config.decay_fraction * config.max_steps), after_warmup))
     left = min(1.0, max(0, config.max_steps - step) / falling)  # 1 at the plateau's end, then falls
-    if config.decay == "linear":
-        return scale * left
-    return scale * (math.sin(math.pi / 2 * left) ** 2 if config.decay == "cosine" else 1.0)
+    shapes = {"none": 1.0, "linear": left, "cosine": math.sin(math.pi / 2 * left) ** 2}
+    return scale * shapes[config.decay]
 
 
 class Optimizer:
