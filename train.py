@@ -38,12 +38,12 @@ def main(argv: list[str]) -> int:
 
     # imports of torch, only once it is needed
     from gpt.storage.find import find_checkpoint
-    from gpt.training.fine_tune import with_model_of
+    from gpt.training.fine_tune import fine_tuning_config
     from gpt.training.run import train_new
 
     origin = find_checkpoint(args.init_from, say) if args.init_from else None
     if origin and args.print_config:
-        print(to_yaml(with_model_of(origin, config)), end="")
+        print(to_yaml(fine_tuning_config(origin, config, say)), end="")
         return Exit.DONE
     if not args.minutes:
         return train_new(config, path.stem, origin, args.dry_run)

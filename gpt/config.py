@@ -160,6 +160,9 @@ class TrainConfig(Section):
     )
     learning_rate: float = Field(1e-3, gt=0, le=1e9, description="AdamW's peak learning rate")
     muon_learning_rate: float = Field(0.02, gt=0, le=1e9, description="Muon's peak learning rate")
+    lr_scale: float | None = Field(
+        None, gt=0, le=1e3, description="times both learning rates; default 1, fine-tuning 0.3"
+    )
     warmup_steps: Whole = Field(0, ge=0, description="steps of linear warm-up to the peak")
     decay: Literal["none", "linear", "cosine"] = Field(
         "linear", description="how the learning rate decays to zero"

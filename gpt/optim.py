@@ -11,18 +11,18 @@ from gpt.config import TrainConfig
 
 
 def lr_factor(step: int, config: TrainConfig) -> float:
-    """The learning rate of step `step` (counted from 0) as a factor of its peak, in (0, 1].
+    """What the learning rates of `config` are multiplied by in step `step`, counted from 0.
 
-    Linear warm-up, a plateau, then decay towards zero; the first and last step are not zero.
+    Linear warm-up, a plateau at lr_scale, then decay towards zero, which no step reaches.
     """
+    scale = config.lr_scale or 1.0
     if step < config.warmup_steps:
-        return (step + 1) / (config.warmup_steps + 1)
+        return scale * (step + 1) / (config.warmup_steps + 1)
     after_warmup = config.max_steps - config.warmup_steps
     falling = max(1, min(round(config.decay_fraction * config.max_steps), after_warmup))
     left = min(1.0, max(0, config.max_steps - step) / falling)  # 1 at the plateau's end, then falls
-    if config.decay == "linear":
-        return left
-    return math.sin(math.pi / 2 * left) ** 2 if config.decay == "cosine" else 1.0
+    shapes = {"none": 1.0, "linear": left, "cosine": math.sin(math.pi / 2 * left) ** 2}
+    return scale * shapes[config.decay]
 
 
 class Optimizer:

@@ -83,6 +83,12 @@ def test_lr_without_a_fall_stays() -> None:
     assert lr_factor(9, config.model_copy(update={"decay": "linear", "decay_fraction": 0.0})) == 1
 
 
+@given(schedules, st.integers(0, 5000))
+def test_lr_scale_multiplies_the_rate_of_every_step(config: TrainConfig, step: int) -> None:
+    scaled = config.model_copy(update={"lr_scale": 0.1})
+    assert lr_factor(step, scaled) == pytest.approx(0.1 * lr_factor(step, config))
+
+
 @pytest.mark.parametrize("decay", ["linear", "cosine"])
 def test_lr_of_a_very_long_run_is_not_zero(decay: Any) -> None:
     config = TrainConfig(max_steps=10**12, decay=decay)

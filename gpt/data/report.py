@@ -40,7 +40,7 @@ def report_of(source: Source, survey: Survey, val_ids: Ids, passages: Places) ->
         f"{_many(counted.get(LINE_END, 0), 'line')}; {where} {val:,} are kept for validation",
         *_bytes_that_were_left_out(source, survey),
         *_odd_characters(counted, survey.composes),
-        *_unlike_shares(counted, _count(val_ids, len(counted))),
+        *_unlike_shares(counted, count_of_each(val_ids, len(counted))),
         *_copies(share_seen_before(passages, train)),
     )
 
@@ -77,7 +77,7 @@ def _odd_characters(counted: dict[str, int], composes: bool) -> Iterator[str]:
     size = sum(counted.values())
     most = max(counted, key=lambda c: counted[c])
     if counted[most] > HALF * size:
-        yield f"{_name(most)} makes up {counted[most] / size:.0%} of the text"
+        yield f"{name_of(most)} makes up {counted[most] / size:.0%} of the text"
     lines = counted.get(LINE_END, 0)
     if lines * LINE < size:
         yield f"hardly a line end: {lines:,} in {size:,} characters"
@@ -108,7 +108,7 @@ def _copies(share: float) -> Iterator[str]:
         )
 
 
-def _count(ids: Ids, distinct: int) -> npt.NDArray[np.int64]:
+def count_of_each(ids: Ids, distinct: int) -> npt.NDArray[np.int64]:
     """How often each id occurs; in pieces, as numpy's counting needs eight times their size."""
     counts = np.zeros(distinct, dtype=np.int64)
     for start in range(0, len(ids), PIECE):
@@ -137,11 +137,11 @@ def _listed(characters: list[str], counted: dict[str, int]) -> str:
     """The most frequent ones with their counts, and how many more there are."""
     characters = sorted(characters, key=lambda c: -counted[c])
     more = f", {len(characters) - SHOWN} more" if len(characters) > SHOWN else ""
-    return ", ".join(f"{_name(c)} ({counted[c]:,})" for c in characters[:SHOWN]) + more
+    return ", ".join(f"{name_of(c)} ({counted[c]:,})" for c in characters[:SHOWN]) + more
 
 
-def _name(character: str) -> str:
-    """The character if it can be seen, else its code point."""
+def name_of(character: str) -> str:
+    """A character as a line shows it: itself if it can be seen, else its code point."""
     if character in (" ", LINE_END):
         return "the space" if character == " " else "the line end"
     category = unicodedata.category(character)

@@ -30,7 +30,7 @@ from gpt.storage.run_directory import (
     tidy,
 )
 from gpt.threads import sharing_cores
-from gpt.training.fine_tune import fine_tuned, fresh, with_model_of
+from gpt.training.fine_tune import fine_tuned, fine_tuning_config, fresh
 from gpt.training.identity import (
     compare,
     config_of,
@@ -71,7 +71,7 @@ def train_new(
             `require_memory` and `save_checkpoint`; 6 where a loss or gradient is not finite.
     """
     if init_from:
-        config = with_model_of(init_from, config)
+        config = fine_tuning_config(init_from, config, say)
     config = _with_settled_texts(config)
     corpus = _make_ready(config)
     plan = planned(config, corpus) if planned else None
