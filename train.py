@@ -26,6 +26,7 @@ def main(argv: list[str]) -> int:
     add("--init-from", metavar="RUN", type=user_path, help="fine-tune this run's best model")
     add("--print-config", action="store_true", help="show the resolved config and stop")
     add("--dry-run", action="store_true", help="stop after the report on the text and the config")
+    add("--json", action="store_true", help="print the result as one JSON object on stdout")
     add_config_flags(parser)
     args = parser.parse_all(argv)
     overrides = overrides_of(args)
@@ -34,6 +35,7 @@ def main(argv: list[str]) -> int:
     if args.exact:
         what = "--exact goes with --resume"
         raise Mistake(Exit.USAGE, what, "leave it out, or give the run with --resume")
+    _require_training(args)
     path = find_config(args.config or "tiny.yaml")
     config = load_config(path, overrides)
     if args.init_from:
@@ -51,7 +53,14 @@ def main(argv: list[str]) -> int:
     if origin and args.print_config:
         print(to_yaml(with_model_of(origin, config)), end="")
         return Exit.DONE
-    return train_new(config, path.stem, origin, args.dry_run)
+    return train_new(config, path.stem, origin, args.dry_run, args.json)
+
+
+def _require_training(args: Namespace) -> None:
+    """Refuse --json where nothing is trained: stdout has the config then."""
+    if args.json and (args.print_config or args.dry_run):
+        what = "--json is for a training, and nothing is trained"
+        raise Mistake(Exit.USAGE, what, "leave it out, or leave out --print-config and --dry-run")
 
 
 def _require_same_model(overrides: dict[str, object]) -> None:
@@ -76,7 +85,8 @@ def _resume(args: Namespace, overrides: dict[str, object]) -> int:
 
     from gpt.training.run import resume
 
-    return resume(Path(args.resume), partial(overridden, overrides=overrides), args.exact)
+    change = partial(overridden, overrides=overrides)
+    return resume(Path(args.resume), change, args.exact, args.json)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ from gpt.data.corpus import Corpus, load_corpus
 from gpt.data.sources import settled
 from gpt.device import find_device, uses_bf16
 from gpt.errors import Exit, Mistake, say
-from gpt.evaluate import bits
 from gpt.memory import require_memory, step_memory
-from gpt.storage.checkpoint import Checkpoint, Progress, save_checkpoint
+from gpt.storage.checkpoint import Checkpoint, save_checkpoint
 from gpt.storage.find import load_last
 from gpt.storage.run_directory import (
     checkpoints_of,
@@ -28,6 +27,7 @@ from gpt.storage.run_directory import (
     tidy,
 )
 from gpt.threads import sharing_cores
+from gpt.training.ending import as_json, last_lines, way_on
 from gpt.training.fine_tune import fine_tuned, fresh, with_model_of
 from gpt.training.identity import (
     compare,
@@ -37,16 +37,20 @@ from gpt.training.identity import (
     identity,
     risen_rate,
 )
-from gpt.training.monitor import Monitor
+from gpt.training.monitor import Monitor, logged_step
 from gpt.training.outlook import outlook
+from gpt.training.time_left import TRAINING_COST
 from gpt.training.trainer import Trainer
 
-TRAINING_COST = 3  # training on a character costs about as much as evaluating three
 ENOUGH_TO_EVALUATE = 100_000  # characters; more make a loss hardly more certain
 
 
 def train_new(
-    config: Config, name: str, init_from: Checkpoint | None = None, dry_run: bool = False
+    config: Config,
+    name: str,
+    init_from: Checkpoint | None = None,
+    dry_run: bool = False,
+    json_result: bool = False,
 ) -> int:
     """Train a new run and return the exit code.
 
@@ -54,6 +58,7 @@ def train_new(
         name: what the run is called, after the time stamp, where run.dir is not given.
         init_from: fine-tune this model.
         dry_run: stop after the report and, on stdout, the config; no run is written.
+        json_result: print one JSON object on stdout at the end.
 
     Raises:
         Mistake: with the exit code of whatever prevents the run: see `load_corpus`, `create_run`,
@@ -63,9 +68,10 @@ def train_new(
         config = with_model_of(init_from, config)
     config = _with_settled_texts(config)
     corpus = _make_ready(config)
-    _warn_of_long_evaluations(config, corpus)
+    long = _warn_of_long_evaluations(config, corpus)
     start = fine_tuned(init_from, config, corpus, say) if init_from else fresh(config, corpus)
     start.progress.identity = identity(config, corpus)
+    start.progress.owes_evaluation = not long  # the loss before step 1
     if not all(tensor.isfinite().all() for tensor in start.weights.values()):
         raise Mistake(Exit.NUMERIC, "the initial weights are not finite", "lower model.init_std")
     if dry_run:
@@ -75,15 +81,18 @@ def train_new(
     run = create_run(config, name)
     with locked(run):
         save_checkpoint(run, start)  # from here on the run can be resumed
-        return _session(config, corpus, run, start)
+        return _session(config, corpus, run, start, json_result)
 
 
-def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -> int:
+def resume(
+    run: Path, change: Callable[[Config], Config], exact: bool = False, json_result: bool = False
+) -> int:
     """Continue a run from its newest whole checkpoint and return the exit code.
 
     Args:
         change: gives the config of this session, made of the run's (see `config_of`).
         exact: refuse to continue where the bytes would differ from an uninterrupted run's.
+        json_result: print one JSON object on stdout at the end.
 
     Raises:
         Mistake: with exit code 4 if there is no whole checkpoint, config.yaml shows another config,
@@ -112,7 +121,7 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
         start.progress.identity = identity(config, corpus)
         set_aside(run, start.name)
         tidy(run, config.log.keep)  # the kill may have come before it
-        return _session(config, corpus, run, start)
+        return _session(config, corpus, run, start, json_result)
 
 
 def _with_settled_texts(config: Config) -> Config:
@@ -132,17 +141,23 @@ def _make_ready(config: Config, start: Checkpoint | None = None) -> Corpus:
     return corpus
 
 
-def _warn_of_long_evaluations(config: Config, corpus: Corpus) -> None:
-    """Warn if an evaluation, which reads the whole split, will take longer than training."""
+def _warn_of_long_evaluations(config: Config, corpus: Corpus) -> bool:
+    """Warn if an evaluation, which reads the whole split, will take longer than training.
+
+    Returns:
+        Whether it will.
+    """
     steps = min(config.log.eval_every, config.train.max_steps)
     trained = steps * config.train.batch_size * config.model.block_size
     kept, enough = len(corpus.val_ids), max(trained, ENOUGH_TO_EVALUATE)
-    if kept > TRAINING_COST * enough:
+    long = kept > TRAINING_COST * enough
+    if long:
         say(
             f"warning: each evaluation reads all {kept:,} characters kept for validation, "
             f"{kept / max(trained, 1):,.0f} times what is trained on before it; "
             f"--data.val_fraction {enough / len(corpus.ids):.1g} keeps fewer"
         )
+    return long
 
 
 def _report(config: Config, corpus: Corpus, start: Checkpoint) -> None:
@@ -161,40 +176,30 @@ def _report(config: Config, corpus: Corpus, start: Checkpoint) -> None:
     say(outlook(config, corpus.train_length, parameters))
 
 
-def _session(config: Config, corpus: Corpus, run: Path, start: Checkpoint) -> int:
+def _session(
+    config: Config, corpus: Corpus, run: Path, start: Checkpoint, json_result: bool
+) -> int:
     """Train from `start` to the end or a signal, and say how to go on."""
     _report(config, corpus, start)
     files.replace_file(run / "config.yaml", to_yaml(config).encode())
-    step, owed = start.progress.step, start.progress.owes_evaluation
+    logged = logged_step(start.progress)
     with (
         sharing_cores(),
         files.storage_errors(run),
-        Monitor(run, config, corpus.tokenizer, step, owed) as monitor,
+        Monitor(run, config, corpus, start.progress) as monitor,
     ):
         trainer = Trainer(config, corpus, run, start, monitor)
         progress = trainer.train()
-    place = for_shell(run)
+    if json_result:
+        parameters = sum(tensor.numel() for tensor in start.weights.values())
+        print(as_json(run, config, progress, parameters, trainer.stop_signal))
     if trainer.stop_signal:
-        say(f"stopped after step {progress.step}; go on with: python train.py --resume {place}")
+        way = f"python train.py --resume {for_shell(run)}"
+        say(f"stopped after step {progress.step}; go on with: {way}")
         return 128 + trainer.stop_signal
-    if progress.step == step > 0 and not owed:
-        say(f"finished at step {step}; {_way_on(config, progress)} to go on")
+    if progress.step == logged:
+        say(f"finished at step {logged}; {way_on(config, progress)} to go on")
         return Exit.DONE
-    best = progress.best_val_loss
-    loss = "not measured"
-    if best is not None:
-        loss = f"{best:.4f} nats = {bits(best):.4f} bits per character (step {progress.best_step})"
-    say(f"best val loss {loss}, run {place}; go on with:")
-    say(f"  python sample.py --run {place}")
-    if config.log.tensorboard:
-        say(f"  tensorboard --logdir {for_shell(run.parent)}")
+    for line in last_lines(run, config, progress, monitor.course, monitor.counted):
+        say(line)
     return Exit.DONE
-
-
-def _way_on(config: Config, progress: Progress) -> str:
-    """Which setting ended a run that has finished, and where to move it."""
-    if progress.step >= config.train.max_steps:
-        return "raise --train.max_steps"
-    if 0 < config.train.patience <= progress.waiting:
-        return "raise --train.patience"
-    return "lower --train.target_val_loss"

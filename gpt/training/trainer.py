@@ -23,6 +23,7 @@ from gpt.optim import load_optimizer_state, lr_factor, make_optimizers, optimize
 from gpt.storage.checkpoint import Checkpoint, Progress
 from gpt.storage.moved import saving
 from gpt.training.monitor import Monitor
+from gpt.training.time_left import is_due
 
 
 class Stopped(Exception):
@@ -107,7 +108,7 @@ class Trainer:
         self.progress.loss_count += 1
         self.chars += tokens.numel()
         self.seconds += time.perf_counter() - began
-        self.monitor.advance()
+        self.monitor.advance(loss)
 
     def _after_step(self) -> None:
         """Evaluate, log and save, each when it is due.
@@ -117,13 +118,11 @@ class Trainer:
         """
         step, log, owed = self.progress.step, self.config.log, self.progress.owes_evaluation
         self.progress.val_loss = None
-        improved = False
-        evaluates = owed or step % log.eval_every == 0 or step >= self.config.train.max_steps
+        evaluates = owed or is_due(step, self.config, self.corpus)
         logs = evaluates or step % log.log_every == 0
         if logs:
             self._synchronise()
-        if evaluates:
-            improved = self._evaluate()
+        improved = evaluates and self._evaluate()
         if logs:
             self._log()
         if owed or step % log.save_every == 0 or improved or self._ended():
@@ -201,11 +200,11 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         """Measure the exact validation loss and log the heads; return whether it is a new best."""
-        progress, val_ids = self.progress, self.corpus.val_ids
+        progress = self.progress
         progress.owes_evaluation = True
-        loss = exact_loss(self.model, val_ids, between=self._go_on)
+        loss = exact_loss(self.model, self.corpus.val_ids, between=self._go_on)
         self._check_finite(torch.tensor(loss), f"val loss after step {progress.step}")
-        self.monitor.look_inside(self.model, val_ids, progress.step, self._go_on)
+        self.monitor.look_inside(self.model, progress.step, self._go_on)
         progress.owes_evaluation, progress.val_loss = False, loss
         improved = progress.best_val_loss is None or loss < progress.best_val_loss
         if improved:
@@ -215,20 +214,22 @@ class Trainer:
 
     def _go_on(self) -> None:
         """Raise Stopped if a signal came; called between the pieces of an evaluation."""
+        self.monitor.evaluating()
         if self.stop_signal:
             raise Stopped
 
     def _log(self) -> None:
         progress = self.progress
         progress.elapsed_seconds = self.seconds_before + process_seconds()
-        row: dict[str, Any] = {
-            "step": progress.step,
-            "elapsed_seconds": round(progress.elapsed_seconds, 3),
-            "train_loss": float(self.loss_sum) / progress.loss_count,
-            **{optimizer.lr_key: optimizer.lr for optimizer in self.optimizers},
-            "grad_norm": float(self.grad_norm),
-            "chars_per_second": round(self.chars / self.seconds, 1) if self.seconds else None,
-        }
+        seconds = round(progress.elapsed_seconds, 3)
+        row: dict[str, Any] = {"step": progress.step, "elapsed_seconds": seconds}
+        if progress.loss_count:  # none before step 1
+            row |= {
+                "train_loss": float(self.loss_sum) / progress.loss_count,
+                **{optimizer.lr_key: optimizer.lr for optimizer in self.optimizers},
+                "grad_norm": float(self.grad_norm),
+                "chars_per_second": round(self.chars / self.seconds, 1) if self.seconds else None,
+            }
         if progress.val_loss is not None:
             row["val_loss"] = progress.val_loss
         self.monitor.log(row)
