@@ -26,6 +26,7 @@ def main(argv: list[str]) -> int:
     if args.exact:
         what = "--exact goes with --resume"
         raise Mistake(Exit.USAGE, what, "leave it out, or give the run with --resume")
+    _require_training(args)
     if args.minutes:
         _require_free_time(args, overrides)
     path = find_config(args.config or "tiny.yaml")
@@ -45,17 +46,15 @@ def main(argv: list[str]) -> int:
     if origin and args.print_config:
         print(to_yaml(fine_tuning_config(origin, config, say)), end="")
         return Exit.DONE
-    if not args.minutes:
-        return train_new(config, path.stem, origin, args.dry_run)
+    planned = None
+    if args.minutes:
+        from gpt.config import fields
+        from gpt.training.plan import plan
 
-    from gpt.config import fields
-    from gpt.training.plan import plan
-
-    of_origin = {key for key in fields() if key.startswith("model.")} if origin else set()
-    given = set(overrides) | of_origin
-    planned = partial(plan, given=given, minutes=args.minutes)
-    name = f"{args.minutes:g}-minutes"
-    return train_new(config, name, origin, args.dry_run, planned)
+        of_origin = {key for key in fields() if key.startswith("model.")} if origin else set()
+        planned = partial(plan, given=set(overrides) | of_origin, minutes=args.minutes)
+    name = f"{args.minutes:g}-minutes" if args.minutes else path.stem
+    return train_new(config, name, origin, args.dry_run, planned, args.json)
 
 
 def _parser() -> "Parser":
@@ -78,6 +77,7 @@ def _parser() -> "Parser":
     add("--init-from", metavar="RUN", type=user_path, help="fine-tune this run's best model")
     add("--print-config", action="store_true", help="show the resolved config and stop")
     add("--dry-run", action="store_true", help="stop after the report on the text and the config")
+    add("--json", action="store_true", help="print the result as one JSON object on stdout")
     add_config_flags(parser)
     return parser
 
@@ -91,6 +91,13 @@ def _require_free_time(args: Namespace, overrides: dict[str, object]) -> None:
     if taken := sorted(chosen & set(overrides)):
         what = f"--minutes chooses {taken[0]}"
         raise Mistake(Exit.USAGE, what, f"leave out --{taken[0]}, or --minutes")
+
+
+def _require_training(args: Namespace) -> None:
+    """Refuse --json where nothing is trained: stdout has the config then."""
+    if args.json and (args.print_config or args.dry_run):
+        what = "--json is for a training, and nothing is trained"
+        raise Mistake(Exit.USAGE, what, "leave it out, or leave out --print-config and --dry-run")
 
 
 def _require_same_model(overrides: dict[str, object]) -> None:
@@ -115,7 +122,8 @@ def _resume(args: Namespace, overrides: dict[str, object]) -> int:
 
     from gpt.training.run import resume
 
-    return resume(Path(args.resume), partial(overridden, overrides=overrides), args.exact)
+    change = partial(overridden, overrides=overrides)
+    return resume(Path(args.resume), change, args.exact, args.json)
 
 
 if __name__ == "__main__":

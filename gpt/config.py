@@ -203,7 +203,7 @@ class LogConfig(Section):
     eval_every: Whole = Field(
         100,
         ge=1,
-        description="steps between exact evaluations; also after the last step",
+        description="steps between exact evaluations; also before step 1 and after the last",
     )
     save_every: Whole = Field(
         100, ge=1, description="steps between checkpoints; also after the last step"

@@ -75,6 +75,12 @@ def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpt.paths, "DATA", tmp_path / "data")
 
 
+@pytest.fixture(autouse=True)
+def no_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a training counts n-grams depends on the clock: here it does where a test says so."""
+    monkeypatch.setattr("gpt.training.monitor.count", lambda *_: None)
+
+
 def said_while_locked(lock: Path, work: Callable[[Callable[[str], None]], object]) -> list[str]:
     """What `work` says while another holds `lock`, which is given free once that is said."""
     said: list[str] = []

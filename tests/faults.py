@@ -43,7 +43,8 @@ CONFIG = """\
 model: {block_size: 4, n_layer: 1, n_head: 1, n_embd: 4, dropout: 0.2}
 data: {text: %s}
 train: {device: cpu, threads: 1, batch_size: 2, max_steps: %d, optimizer: muon}
-log: {log_every: 1, eval_every: 2, save_every: %d, keep: 1, tensorboard: false, probe: "\u2603"}
+log: {log_every: 1, eval_every: 2, save_every: %d, keep: 1, tensorboard: false,
+      sample_chars: 1, probe: "\u2603"}
 """
 
 

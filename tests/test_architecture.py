@@ -237,6 +237,7 @@ UNREFERENCED = {  # public, used by nothing in the product, and here for a reaso
     "backward": "torch calls it",
     "get_logdir": "torch's SummaryWriter calls it",
     "error": "argparse calls it",
+    "format_dict": "tqdm calls it",
     "AttentionPlugin": "TensorBoard makes it, by the entry point in pyproject.toml",
     "get_plugin_apps": "TensorBoard calls it",
     "is_active": "TensorBoard calls it",

@@ -22,6 +22,9 @@ import gpt.storage.checkpoint
 import gpt.storage.run_directory
 import gpt.training.monitor
 from gpt.errors import Mistake
+from gpt.storage.checkpoint import load_checkpoint
+from gpt.storage.manifest import step_of
+from gpt.training.monitor import logged_step
 
 Operation = tuple[Any, ...]
 
@@ -172,7 +175,7 @@ def all_images(root: Path, log: list[Operation]) -> Iterator[tuple[int, dict[str
         disk.do(*operation)
         saved = published  # the operation after the renaming was the last of the publication
         if operation[0] == "rename" and Path(operation[2]).name.startswith("step-"):
-            published = int(operation[2][-6:])
+            published = step_of(Path(operation[2]))
         for image in disk.images():
             visible = (item for item in sorted(image.items()) if "/." not in item[0])
             key = (saved, tuple(visible))
@@ -211,16 +214,17 @@ def losses(log: list[Operation], root: Path) -> Iterator[str]:
         place = root / "image"
         lay_out(image, place)
         run = place / "run"
-        newest = -1
+        newest = logged = -1
         for path in whole_checkpoints(run):
-            newest = int(path.name[5:])
+            newest = step_of(path)
+            logged = logged_step(load_checkpoint(path).progress)
             if (path / "model.safetensors").read_bytes() != weights[newest]:
                 yield f"image {number}: {path.name} is not what was saved"
         if newest < saved:
             yield f"image {number}: step {saved} was saved, step {newest} is there"
-        rows = gpt.training.monitor._rows_until(run / "metrics.jsonl", newest).splitlines()
-        if [json.loads(row)["step"] for row in rows] != list(range(1, newest + 1)):
-            yield f"image {number}: {len(rows)} rows of metrics for step {newest}"
+        rows = list(gpt.training.monitor._rows_until(run / "metrics.jsonl", logged))
+        if [json.loads(row)["step"] for row in rows] != list(range(logged + 1)):
+            yield f"image {number}: {len(rows)} rows of metrics for step {logged}"
         shutil.rmtree(place, ignore_errors=True)
 
 
@@ -360,7 +364,7 @@ def test_a_checkpoint_that_cannot_be_deleted(
     monkeypatch.setattr(gpt.files, "remove", refusing)
     ended = shop.train_here(shop.fresh(shop.folder / "run"))
     assert ended.code == 5
-    assert "step-000000: Operation not permitted" in ended.output
+    assert "step-000000-stopped: Operation not permitted" in ended.output
     assert len(whole_checkpoints(shop.folder / "run")) == 2
     with pytest.raises(Mistake, match="no checkpoint"):
         gpt.storage.checkpoint.load_checkpoint(shop.folder / "run" / "checkpoints" / "step-000009")

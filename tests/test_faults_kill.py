@@ -130,10 +130,13 @@ def die_at(owner: object, name: str, call: int) -> None:
         (gpt.training.trainer.Trainer, "train", 1),  # before step 1
         (gpt.model.GPT, "forward", 2),
         (gpt.training.trainer.Trainer, "_clip", 2),  # between backward and the update
-        (gpt.training.trainer, "exact_loss", 1),
-        (gpt.training.trainer.Trainer, "_save", 2),
-        (gpt.storage.checkpoint, "tidy", 3),  # published, not yet rotated
-        (gpt.training.monitor.Monitor, "log", 3),
+        (gpt.training.trainer, "exact_loss", 1),  # before step 1
+        (gpt.training.trainer, "exact_loss", 2),
+        (gpt.training.monitor.Monitor, "log", 1),  # of the loss before step 1
+        (gpt.training.trainer.Trainer, "_save", 1),
+        (gpt.training.trainer.Trainer, "_save", 3),
+        (gpt.storage.checkpoint, "tidy", 4),  # published, not yet rotated
+        (gpt.training.monitor.Monitor, "log", 4),
     ],
 )
 def test_a_kill_at_a_named_point(shop: Workshop, owner: object, name: str, call: int) -> None:
@@ -291,12 +294,12 @@ def shown_after_kills(
             dying = (lambda: die_at(owner, name, call)) if session < 2 else (lambda: None)
             assert shop.train(argv, prepare=dying).code == (-signal.SIGKILL if session < 2 else 0)
         argv = ["--resume", str(run)]
-    assert steps_in_metrics(run) == [1, 2, 3, 4, 5, 6]
+    assert steps_in_metrics(run) == [0, 1, 2, 3, 4, 5, 6]
     return steps_in_tensorboard(run)
 
 
 SHOWN_NOT_SAVED = (gpt.storage.moved, "save_checkpoint", 2)
-SAVED_JUST_NOW = (gpt.training.monitor.Monitor, "log", 3)
+SAVED_JUST_NOW = (gpt.training.monitor.Monitor, "log", 4)
 
 
 @pytest.mark.parametrize("clock", [3600, 0, -3600], ids=["later", "the same second", "set back"])
@@ -351,7 +354,7 @@ def stop_in_piece(number: int) -> Callable[[], None]:
 
 def stopped_in_evaluation(shop: Workshop, run: Path, piece: int = 1) -> None:
     """A new run whose evaluation after step 2 is not made."""
-    assert shop.train(shop.fresh(run), prepare=stop_in_piece(piece)).code == 143
+    assert shop.train(shop.fresh(run), prepare=stop_in_piece(PIECES + piece)).code == 143
     assert names(run)[-1] == "step-000002-stopped"
 
 
@@ -359,7 +362,7 @@ def names(run: Path) -> list[str]:
     return [path.name for path in gpt.storage.run_directory.checkpoints_of(run)]
 
 
-PIECES = 2  # of an evaluation of the toy's text
+PIECES = 3  # of an evaluation of the toy's text: two of the loss, a character of the sample
 
 
 @pytest.mark.parametrize("piece", range(1, PIECES + 1))
@@ -367,9 +370,22 @@ def test_a_stop_within_an_evaluation_changes_nothing(shop: Workshop, piece: int)
     left, _ = undisturbed(shop)
     run = shop.folder / "run"
     stopped_in_evaluation(shop, run, piece)
-    assert steps_in_metrics(run) == [1], "a row without its evaluation"
+    assert steps_in_metrics(run) == [0, 1], "a row without its evaluation"
     assert shop.train(["--resume", str(run)], prepare=stop_in_piece(1)).code == 143
     assert names(run)[-1] == "step-000002-stopped"  # no step is taken before it is made
+    assert shop.train_here(["--resume", str(run), "--exact"]).code == 0
+    assert changed(run, left) == []
+
+
+@pytest.mark.parametrize("piece", range(1, PIECES + 1))
+def test_a_stop_before_step_1_changes_nothing(shop: Workshop, piece: int) -> None:
+    """The untrained model's loss is measured when the run goes on, and logged once."""
+    left, _ = undisturbed(shop)
+    run = shop.folder / "run"
+    assert shop.train(shop.fresh(run), prepare=stop_in_piece(piece)).code == 143
+    assert (names(run), steps_in_metrics(run)) == (["step-000000-stopped"], [])
+    assert shop.train(["--resume", str(run)], prepare=stop_after(1)).code == 143
+    assert steps_in_metrics(run) == [0, 1]
     assert shop.train_here(["--resume", str(run), "--exact"]).code == 0
     assert changed(run, left) == []
 
@@ -377,7 +393,7 @@ def test_a_stop_within_an_evaluation_changes_nothing(shop: Workshop, piece: int)
 def test_a_stop_within_the_last_evaluation_leaves_it_to_the_next_session(shop: Workshop) -> None:
     left, _ = undisturbed(shop)
     run = shop.folder / "run"
-    assert shop.train(shop.fresh(run), prepare=stop_in_piece(PIECES + 1)).code == 143
+    assert shop.train(shop.fresh(run), prepare=stop_in_piece(2 * PIECES + 1)).code == 143
     assert names(run)[-1] == "step-000003-stopped"
     ended = shop.train_here(["--resume", str(run), "--exact"])
     assert ended.code == 0
@@ -420,19 +436,22 @@ def test_an_evaluation_that_is_owed_is_made_whatever_is_due_now(shop: Workshop) 
     stopped_in_evaluation(shop, run)
     assert shop.train_here(["--resume", str(run), "--log.eval_every", "1000"]).code == 0
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if "val_loss" in row] == [2, 3]
+    assert [row["step"] for row in rows if "val_loss" in row] == [0, 2, 3]
 
 
 def test_what_tensorboard_shows_of_a_stopped_evaluation_is_shown_once(shop: Workshop) -> None:
     """A stop after its sample and before its pictures: of both steps, both are there in the end."""
     run, watched = shop.folder / "run", ["--log.tensorboard", "true", "--log.probe", "JULIET"]
-    argv = shop.fresh(run, *watched, "--log.sample_chars", "1")
-    before_the_pictures = PIECES + 1 + 1  # the loss, the sample's one character
+    argv = shop.fresh(run, *watched)
+    before_step_1 = PIECES + 2 + 1  # the roles, the muting, the picture of the one layer
+    before_the_pictures = before_step_1 + PIECES + 1
     assert shop.train(argv, prepare=stop_in_piece(before_the_pictures)).code == 143
     assert shop.train_here(["--resume", str(run)]).code == 0
+    assert names(run)[-1] == "step-000003"
     assert steps_in_tensorboard(run) == [1, 2, 3]
+    assert steps_in_tensorboard(run, "loss/val") == [0, 2, 3]
     for tag in ("sample/text_summary", "attention/layer 1", "per_head/self/L1H1"):
-        assert steps_in_tensorboard(run, tag) == [2, 3], tag
+        assert steps_in_tensorboard(run, tag) == [0, 2, 3], tag
 
 
 # --- mutants: each of these faults, put into the code, is found by the checks above -------------
@@ -479,8 +498,8 @@ def draw_by_session(patch: pytest.MonkeyPatch) -> None:
 
 
 def repeat_the_metrics(patch: pytest.MonkeyPatch) -> None:
-    def all_rows(path: Path, step: int) -> bytes:
-        return path.read_bytes() if path.exists() else b""
+    def all_rows(path: Path, step: int) -> list[bytes]:
+        return path.read_bytes().splitlines(keepends=True) if path.exists() else []
 
     patch.setattr(gpt.training.monitor, "_rows_until", all_rows)
 

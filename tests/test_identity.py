@@ -360,9 +360,15 @@ def test_a_learning_rate_that_rises_again_is_said_with_both_rates(
 
 @pytest.mark.parametrize("keys", [{}, {"train__decay": "none"}, {"train__patience": 3}])
 def test_a_learning_rate_that_goes_on_as_planned_is_not_said(
-    toy_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], keys: dict[str, Any]
+    toy_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    keys: dict[str, Any],
 ) -> None:
     """Though it rises during the warm-up."""
+    losses = iter([9.5, 3.0, 3.0])
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
     warm = {"run.dir": str(tmp_path / "run"), "train.warmup_steps": 5, "train.target_val_loss": 9.0}
     train_new(overridden(toy_config, warm), "toy")
     assert load_last(tmp_path / "run", ignore).progress.step == 3

@@ -373,7 +373,7 @@ def test_the_loss_is_printed_before_the_rest_is_known(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gpt.judge.judge, "best_order", stopped)
+    monkeypatch.setattr(gpt.judge.judge, "counted_ngrams", stopped)
     with pytest.raises(KeyboardInterrupt):
         evaluate.main([str(run)])
     first, second = capsys.readouterr().out.splitlines()

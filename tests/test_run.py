@@ -85,8 +85,8 @@ def test_tensorboard_is_advised_where_the_run_writes_for_it(
     ("keys", "step", "way_on"),
     [
         ({}, 6, "raise --train.max_steps"),
-        ({"train.target_val_loss": 9.0}, 3, "lower --train.target_val_loss"),
-        ({"train.patience": 1, "train.learning_rate": 1e-30}, 6, "raise --train.patience"),
+        ({"train.target_val_loss": 9.0}, 0, "lower --train.target_val_loss"),
+        ({"train.patience": 1, "train.learning_rate": 1e-30}, 3, "raise --train.patience"),
     ],
 )
 def test_a_run_that_has_finished_says_so_and_how_it_can_go_on(

@@ -134,6 +134,21 @@ def test_of_equal_losses_the_first_is_the_best(
     assert steps(checkpoints_of(tmp_path)) == [best_first[0], 5]
 
 
+def test_step_0_competes_once_a_later_step_was_measured(tmp_path: Path) -> None:
+    """Till then it is kept for that, but the newest is what one wants to look at."""
+    for step, loss in enumerate((3.0, None, None)):
+        save(tmp_path, step, loss)
+        tidy(tmp_path, keep=1)
+    assert (steps(checkpoints_of(tmp_path)), checkpoints_by_loss(tmp_path)) == ([0, 2], [])
+    assert (tmp_path / "best").read_text() == "step-000002\n"
+    save(tmp_path, 3, 3.5)
+    tidy(tmp_path, keep=1)
+    assert steps(checkpoints_of(tmp_path)) == steps(checkpoints_by_loss(tmp_path)) == [0, 3]
+    save(tmp_path, 4, 2.5)
+    tidy(tmp_path, keep=1)
+    assert steps(checkpoints_of(tmp_path)) == [4]
+
+
 def names(run: Path) -> list[str]:
     return [path.name for path in checkpoints_of(run)]
 

@@ -24,7 +24,7 @@ from gpt.errors import Exit, Mistake
 from gpt.evaluate import exact_loss
 from gpt.model import GPT
 from gpt.optim import lr_factor
-from gpt.storage.checkpoint import Checkpoint, load_checkpoint
+from gpt.storage.checkpoint import Checkpoint, Progress, load_checkpoint
 from gpt.storage.find import load_best, load_last
 from gpt.storage.run_directory import checkpoints_of
 from gpt.training.fine_tune import fresh
@@ -42,8 +42,13 @@ def last(run: Path) -> Checkpoint:
     return load_last(run, ignore)
 
 
-def rows(run: Path) -> list[dict[str, Any]]:
+def all_rows(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    """Without that of step 0, before which nothing is trained."""
+    return [row for row in all_rows(run) if row["step"]]
 
 
 class Trained:
@@ -76,8 +81,8 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIG
     """Let a signal arrive in the next session during `step` (counted from 1), once."""
     advance = Monitor.advance
 
-    def then_signal(self: Monitor) -> None:
-        advance(self)
+    def then_signal(self: Monitor, loss: Tensor) -> None:
+        advance(self, loss)
         if self.bar.n == step or (self.bar.disable and self.steps_seen() == step):
             os.kill(os.getpid(), number)
 
@@ -132,7 +137,7 @@ def test_a_run_cut_at_any_step_is_the_undisturbed_run(
     assert_same(ours.weights, theirs.weights)
     assert_same(ours.optimizer_state, theirs.optimizer_state)
     timed = ("elapsed_seconds", "chars_per_second")
-    for row, other in zip(rows(cut), rows(whole), strict=True):
+    for row, other in zip(all_rows(cut), all_rows(whole), strict=True):
         assert {k: v for k, v in row.items() if k not in timed} == {
             k: v for k, v in other.items() if k not in timed
         }
@@ -175,7 +180,7 @@ def test_the_gradient_of_a_batch_in_pieces_is_that_of_the_batch(
     def gradient(accumulate: int) -> dict[str, Tensor]:
         keys = {"train.accumulate": accumulate, "train.grad_clip": clip}
         config = overridden(toy_config, keys)
-        with Monitor(tmp_path, config, toy_corpus.tokenizer, 0) as monitor:
+        with Monitor(tmp_path, config, toy_corpus, Progress()) as monitor:
             trainer = Trainer(config, toy_corpus, tmp_path, fresh(config, toy_corpus), monitor)
             trainer.optimizers = []  # nothing uses the gradient up
             trainer._step()
@@ -325,7 +330,7 @@ def test_a_target_that_the_best_loss_has_reached_takes_no_step(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the latest loss is."""
-    losses = iter([2.0, 3.0, 3.0])
+    losses = iter([3.5, 2.0, 3.0, 3.0])
     monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
     run = trained()
     assert go_on(run, train__max_steps=9, train__target_val_loss=2.5) == Exit.DONE
@@ -335,7 +340,7 @@ def test_a_target_that_the_best_loss_has_reached_takes_no_step(
 def test_it_stops_when_nothing_got_better(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = iter([3.0, 2.5, 2.6, 2.5, 9.0, 9.0])
+    losses = iter([3.5, 3.0, 2.5, 2.6, 2.5, 9.0, 9.0])
     monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
     run = trained(log__eval_every=1, train__patience=2, train__max_steps=6)
     progress = last(run).progress
@@ -346,7 +351,7 @@ def test_it_stops_when_nothing_got_better(
 def test_patience_begins_anew_with_each_better_one(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = iter([3.0, 3.1, 2.9, 2.95, 2.8, 2.85])
+    losses = iter([3.5, 3.0, 3.1, 2.9, 2.95, 2.8, 2.85])
     monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
     assert last(trained(log__eval_every=1, train__patience=2)).progress.step == 6
 
@@ -377,7 +382,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(
 def test_a_loss_that_is_not_finite_is_never_the_best(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = iter([float("nan"), 3.0])
+    losses = iter([3.5, float("nan"), 3.0])
     monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
     with pytest.raises(Mistake, match="not finite: val loss after step 3") as caught:
         trained()
@@ -487,7 +492,7 @@ def test_bf16_learns_nearly_what_fp32_learns(trained: Trained, optimizer: str) -
 
 def test_batches_are_in_one_piece(toy_config: Config, toy_corpus: Corpus, tmp_path: Path) -> None:
     """Or CUDA copies them once more, from memory that is not pinned, and waits for that."""
-    with Monitor(tmp_path, toy_config, toy_corpus.tokenizer, 0) as monitor:
+    with Monitor(tmp_path, toy_config, toy_corpus, Progress()) as monitor:
         trainer = Trainer(toy_config, toy_corpus, tmp_path, fresh(toy_config, toy_corpus), monitor)
         assert all(tensor.is_contiguous() for tensor in trainer._batch(0))
 
@@ -579,7 +584,7 @@ def test_a_step_does_not_wait_for_the_device(
     keys: dict[str, Any] = {"device": "cuda", "optimizer": optimizer, "precision": precision}
     train = {f"train.{key}": x for key, x in (keys | {"batch_size": batch_size}).items()}
     config = overridden(toy_config, train | {f"model.{key}": x for key, x in MODERN.items()})
-    with Monitor(tmp_path, config, toy_corpus.tokenizer, 0) as monitor:
+    with Monitor(tmp_path, config, toy_corpus, Progress()) as monitor:
         trainer = Trainer(config, toy_corpus, tmp_path, fresh(config, toy_corpus), monitor)
         trainer._step()  # the first one allocates
         torch.cuda.set_sync_debug_mode("error")
@@ -589,3 +594,59 @@ def test_a_step_does_not_wait_for_the_device(
             torch.cuda.set_sync_debug_mode("default")
     assert trainer.progress.step == 2
     assert trainer.loss_sum.isfinite()
+
+
+# --- before step 1, and early ------------------------------------------------------------------
+
+
+def test_the_untrained_model_is_measured_before_step_1(trained: Trained) -> None:
+    """A model that begins with equal logits loses ln V."""
+    keys = {"model__zero_init": True, "model__bias": False, "train__max_steps": 2}
+    first, *_ = all_rows(trained(**keys))
+    assert (first["step"], "train_loss" in first) == (0, False)
+    assert first["val_loss"] == pytest.approx(np.log(36))
+
+
+def test_the_loss_before_step_1_is_not_measured_where_evaluations_take_long(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpt.training.run.ENOUGH_TO_EVALUATE", 1)
+    monkeypatch.setattr("gpt.training.run.TRAINING_COST", 0)
+    run = trained()
+    assert [row["step"] for row in all_rows(run)] == [1, 2, 3, 4, 5, 6]
+    assert go_on(run) == Exit.DONE
+
+
+def test_a_fine_tuning_that_only_gets_worse_keeps_its_start(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though checkpoints are saved before the first evaluation after step 0."""
+    origin = last(trained(train__max_steps=1))
+    losses = iter([2.0, 2.5, 2.6])
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
+    tuned = trained(origin, log__save_every=1, log__keep=1)
+    best = load_best(tuned, ignore)
+    assert (best.progress.step, best.progress.best_val_loss) == (0, 2.0)
+    assert_same(best.weights, origin.weights)
+
+
+def test_a_run_stopped_before_its_first_evaluation_is_sampled_where_it_stopped(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from the untrained model, the only one whose loss was measured."""
+    stop_at(monkeypatch, 2)
+    run = trained()
+    assert load_best(run, ignore).progress.step == 2
+    assert (run / "best").read_text() == "step-000002\n"
+
+
+def test_the_best_model_of_a_short_text_is_kept(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes after few readings, long before the first regular evaluation."""
+    losses = iter([3.5, 2.6, 2.5, *[4.0] * 9])
+    monkeypatch.setattr("gpt.training.trainer.exact_loss", lambda *_, **__: next(losses))
+    keys = {"train__batch_size": 84, "train__max_steps": 30, "log__log_every": 1000}
+    run = trained(**keys, log__eval_every=1000, log__save_every=1000)
+    assert [row["step"] for row in rows(run)] == [2, 4, 8, 16, 30]
+    assert load_best(run, ignore).progress.step == 4

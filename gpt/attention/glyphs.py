@@ -11,3 +11,12 @@ def glyph(character: str) -> str:
     ['a', '·', '↵']
     """
     return VISIBLE.get(character, character if character.isprintable() else UNKNOWN)
+
+
+def on_one_line(text: str) -> str:
+    """`text` without line breaks or control characters; only spaces stay as they are.
+
+    >>> on_one_line("to be,\\nor")
+    'to be,↵or'
+    """
+    return "".join(c if c == " " else glyph(c) for c in text)

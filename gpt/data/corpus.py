@@ -53,12 +53,15 @@ class Corpus:
         rows = self.train_ids[starts[:, None] + np.arange(block_size + 1)].astype(np.int64)
         return rows[:, :-1], rows[:, 1:]
 
+    def windows_per_epoch(self, block_size: int) -> int:
+        return max(1, (self.train_length - 1 - block_size) // block_size)
+
     def _starts(
         self, windows: npt.NDArray[np.int64], seed: int, block_size: int
     ) -> npt.NDArray[np.int64]:
         """Where in the text each of `windows` starts; windows are counted from step 0 on."""
         last = len(self.train_ids) - 1 - block_size  # start of the last whole window
-        per_epoch = max(1, last // block_size)
+        per_epoch = self.windows_per_epoch(block_size)
         slack = last - (per_epoch - 1) * block_size
         epochs, places = np.divmod(windows, per_epoch)
         starts = np.empty_like(windows)

@@ -15,7 +15,7 @@ from gpt.evaluate import bits, evaluating
 from gpt.generation.generate import generate
 from gpt.generation.writer import start_of
 from gpt.judge.copies import Copies
-from gpt.judge.ngram import NGrams, best_order, loss
+from gpt.judge.ngram import NGrams, counted_ngrams, loss
 from gpt.judge.scores import (
     Rows,
     Scores,
@@ -30,7 +30,6 @@ from gpt.model import GPT
 Ids = npt.NDArray[np.int64]
 
 MOST_CHARACTERS = 5_000_000  # of either split, the exact loss apart: 20 seconds, a gigabyte
-MOST_ORDER = 8  # of the n-grams: on 1 MB and on 5 MB of English the best is 6
 TEXTS, LENGTH = 16, 1000  # samples and their characters: enough to hold a long copy
 SEED = 1337  # of all samples
 MOST_NATS = 700  # whose exponential is a float
@@ -58,7 +57,7 @@ def judge(
     yield "standard_error", standard_error(scores.losses)
     yield "perplexity", perplexity(scores.loss)
     yield "characters_used", {"training": len(train), "validation": len(val), "most": most}
-    ngrams = NGrams(train, best_order(train, len(tokenizer), MOST_ORDER), len(tokenizer))
+    ngrams = counted_ngrams(train, len(tokenizer))
     yield "baselines", baselines(ngrams, train, val, tokenizer)
     yield "against_counting", (difference := against_counting(scores, ngrams, val))
     yield "by_context", by_context(scores.losses, model.config.block_size)

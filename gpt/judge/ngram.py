@@ -7,6 +7,7 @@ distributed by the model of the next lower order, whose history lacks the oldest
 the highest order a character counts once for each different character before its n-gram.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,8 @@ import numpy.typing as npt
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+MOST_ORDER = 8  # that is tried: on 1 MB and on 5 MB of English the best is 6
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,23 @@ class NGrams:
     Args:
         train: (M,) ids below `vocab_size`, whose n-grams are counted.
         order: characters in the longest n-gram, at least 1.
+        between: called before n-grams of each length are counted; what it raises ends the counting.
     """
 
-    def __init__(self, train: Ids, order: int, vocab_size: int):
+    def __init__(
+        self,
+        train: Ids,
+        order: int,
+        vocab_size: int,
+        between: Callable[[], None] = lambda: None,
+    ):
         self.order, self.vocab_size = order, vocab_size
         self.tables: list[Table] = []
         self._all: list[Shares] = []  # every n-gram counts
         self._kinds: list[Shares] = []  # one for each different character before it
         numbers, different = np.zeros(len(train) + 1, dtype=np.int64), 1  # of the empty n-gram
         for n in range(1, order + 1):
+            between()
             last = train[n - 1 :]
             keys, first, after, count = np.unique(
                 numbers[: len(last)] * vocab_size + last,
@@ -158,9 +169,19 @@ def loss(probabilities: Floats) -> float:
     return float(-np.log(probabilities[1:]).mean())
 
 
-def best_order(train: Ids, vocab_size: int, most: int) -> int:
+def counted_ngrams(
+    train: Ids, vocab_size: int, between: Callable[[], None] = lambda: None
+) -> NGrams:
+    """The n-grams of `train`, of the order that suits it best; `between` as for `NGrams`."""
+    order = best_order(train, vocab_size, MOST_ORDER, between)
+    return NGrams(train, order, vocab_size, between)
+
+
+def best_order(
+    train: Ids, vocab_size: int, most: int, between: Callable[[], None] = lambda: None
+) -> int:
     """The order, at most `most`, with the least loss on the last tenth of `train`."""
     at = len(train) * 9 // 10
-    ngrams = NGrams(train[:at], most, vocab_size)
+    ngrams = NGrams(train[:at], most, vocab_size, between)
     orders = range(1, most + 1)
     return min(orders, key=lambda n: loss(ngrams.probabilities(train[at:], n)))

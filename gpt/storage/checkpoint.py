@@ -7,7 +7,7 @@ runs/<name>/checkpoints/step-000500/
     config.json            the resolved config
     vocabulary.json        the alphabet
     manifest.json          size and SHA-256 of each of them and of itself, written last
-step-000500-stopped/       the same, if a stop came before the evaluation after step 500 was made
+step-000500-stopped/       the same, before the evaluation that is due after step 500 is made
 """
 
 import json
@@ -56,7 +56,7 @@ class Progress:
     loss_sum: float = 0.0  # of the steps since the last logged one
     loss_count: Count = 0
     grad_norm: float = 0.0  # of the last step, before clipping
-    owes_evaluation: bool = False  # a stop came first: it is made when the run goes on
+    owes_evaluation: bool = False  # it is still to be made: a stop came first, or it is step 0's
     elapsed_seconds: float = 0.0
     # what the run's bytes depend on
     identity: dict[str, str | int | bool] = field(default_factory=dict)

@@ -110,12 +110,18 @@ def checkpoints_of(run: Path) -> list[Path]:
 def checkpoints_by_loss(run: Path) -> list[Path]:
     """The checkpoints whose validation loss was measured, the best first.
 
-    Where the text changed, a loss on the old one does not compete with those on the new one.
+    Where the text changed, a loss on the old one does not compete with those on the new one. That
+    of step 0 competes once a later one was measured: who trains wants no untrained model.
     """
     return _by_loss(checkpoints_of(run))
 
 
 def _by_loss(checkpoints: list[Path]) -> list[Path]:
+    measured = _measured(checkpoints)
+    return measured if any(map(step_of, measured)) else []
+
+
+def _measured(checkpoints: list[Path]) -> list[Path]:
     corpora = {path: corpus_sha256_of(path) for path in checkpoints}
     latest = next((corpus for corpus in reversed(corpora.values()) if corpus), None)
     losses = {path: val_loss_of(path) for path in corpora if corpora[path] in (None, latest)}
@@ -138,7 +144,8 @@ def tidy(run: Path, keep: int) -> None:
     passed = [path for path, after in itertools.pairwise(found) if step_of(path) == step_of(after)]
     checkpoints = [path for path in found if path not in passed]
     best = best_of(checkpoints)
-    old = [path for path in checkpoints[:-keep] if path != best] if keep else []
+    kept = {best, *_measured(checkpoints)[:1]}  # step 0 may be the best in the end
+    old = [path for path in checkpoints[:-keep] if path not in kept] if keep else []
     left = (run / "checkpoints").glob(".step-*")  # by crashes
     with files.storage_errors(run / "checkpoints"):
         for path in [*passed, *old, *left]:

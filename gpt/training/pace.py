@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from gpt.attention.watch import MUTE_CHARS
 from gpt.config import Config
+from gpt.data.corpus import Corpus
+from gpt.training.meaning import counting_seconds
 from gpt.training.speed import Speed
+from gpt.training.time_left import TimeLeft, evaluations_left
 
 LOOK_INSIDE, PICTURE = 0.3, 0.15  # seconds with TensorBoard: in all, and for each layer
 RECOUNT_AT = 0.08  # of the steps: enough to be timed, and before the first evaluation
@@ -23,16 +26,18 @@ def evaluation_seconds(config: Config, speed: Speed, characters: int) -> float:
     return seconds
 
 
-def evaluations(config: Config, step: int = 0) -> int:
-    """How many evaluations are made after `step`."""
-    last, every = config.train.max_steps, config.log.eval_every
-    return math.ceil(last / every) - step // every if last > step else 0
+def training_seconds(
+    config: Config, speed: Speed, corpus: Corpus, step: int = 0, owed: bool = False
+) -> float:
+    """Seconds from `step` to the end, with all evaluations.
 
-
-def training_seconds(config: Config, speed: Speed, characters: int, step: int = 0) -> float:
-    """Seconds from `step` to the end, evaluations of `characters` each included."""
-    steps = (config.train.max_steps - step) * speed.step(config)
-    return steps + evaluations(config, step) * evaluation_seconds(config, speed, characters)
+    Args:
+        owed: whether an evaluation of `step` is still to be made.
+    """
+    count = evaluations_left(step, config, corpus) + owed
+    seconds = (config.train.max_steps - step) * speed.step(config)
+    seconds += count * evaluation_seconds(config, speed, len(corpus.val_ids))
+    return seconds + counting_seconds(corpus, seconds)
 
 
 def in_words(seconds: float) -> str:
@@ -73,7 +78,7 @@ class Pace:
     Args:
         deadline: seconds after the start of the process at which it is to end.
         step: after which the steps are counted.
-        evaluation: expected seconds of an evaluation.
+        evaluation: expected seconds of an evaluation, should none have been made by then.
         keep: is called with the new config, which is to be written before the next step.
     """
 
@@ -82,18 +87,26 @@ class Pace:
     evaluation: float
     keep: Callable[[Config], None]
 
-    def recounted(self, config: Config, now: float, step_seconds: float) -> Config:
+    def recounted(self, config: Config, time_left: TimeLeft, now: float) -> Config:
         """`config` with as many steps as the time allows; itself where it ends in time already.
 
         Args:
             now: seconds since the start of the process.
-            step_seconds: of a step, as measured so far.
         """
-        left, count = config.train.max_steps - self.step, evaluations(config, self.step)
-        time_left = self.deadline - now - count * self.evaluation
-        steps = max(1, math.floor(time_left / step_seconds))
+        count = evaluations_left(self.step, config, time_left.corpus)
+        each, step_seconds = time_left.evaluation or self.evaluation, time_left.step_seconds
+        seconds = self.deadline - now - count * each
+        seconds -= counting_seconds(time_left.corpus, self.deadline)
+        if not step_seconds:
+            return config
+        left, steps = config.train.max_steps - self.step, max(1, math.floor(seconds / step_seconds))
         if abs(steps - left) * step_seconds <= TOLERANCE * self.deadline:
             return config
-        new = with_steps(config, self.step + steps, self.step, count)
+        new = with_steps(config, self.step + steps, self.step, regular_evaluations(config))
         self.keep(new)
         return new
+
+
+def regular_evaluations(config: Config) -> int:
+    """How many evaluations come every `eval_every` steps, and after the last."""
+    return math.ceil(config.train.max_steps / config.log.eval_every)

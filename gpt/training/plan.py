@@ -12,6 +12,7 @@ from gpt.data.corpus import Corpus
 from gpt.errors import Exit, Mistake
 from gpt.memory import machine_memory, step_memory
 from gpt.training import scaling
+from gpt.training.meaning import counting_seconds
 from gpt.training.pace import RECOUNT_AT, Pace, evaluation_seconds, in_words, with_steps
 from gpt.training.speed import Speed, measured
 
@@ -165,7 +166,9 @@ class _Planner:
     def _needed(self, config: Config, speed: Speed) -> float:
         """Seconds for start, evaluations and end; the others are for training steps."""
         each = evaluation_seconds(config, speed, self._kept(config, speed))
-        return process_seconds() + self._evaluations(each) * each + ENDING
+        evaluated = (self._evaluations(each) + 1) * each  # one is made before step 1
+        counted = counting_seconds(self.corpus, self.deadline)
+        return process_seconds() + evaluated + counted + ENDING
 
     def _evaluations(self, each: float) -> int:
         """How many evaluations of `each` seconds are made; at least the last."""

@@ -14,9 +14,8 @@ from gpt.data.corpus import Corpus, load_corpus
 from gpt.data.sources import settled
 from gpt.device import find_device, uses_bf16
 from gpt.errors import Exit, Mistake, say
-from gpt.evaluate import bits
 from gpt.memory import require_memory, step_memory
-from gpt.storage.checkpoint import Checkpoint, Progress, save_checkpoint
+from gpt.storage.checkpoint import Checkpoint, save_checkpoint
 from gpt.storage.find import load_last
 from gpt.storage.run_directory import (
     checkpoints_of,
@@ -30,6 +29,7 @@ from gpt.storage.run_directory import (
     tidy,
 )
 from gpt.threads import sharing_cores
+from gpt.training.ending import as_json, last_lines, way_on
 from gpt.training.fine_tune import fine_tuned, fine_tuning_config, fresh
 from gpt.training.identity import (
     compare,
@@ -39,14 +39,14 @@ from gpt.training.identity import (
     identity,
     risen_rate,
 )
-from gpt.training.monitor import Monitor
+from gpt.training.monitor import Monitor, logged_step
 from gpt.training.outlook import outlook
-from gpt.training.pace import evaluations, in_words, training_seconds
+from gpt.training.pace import in_words, training_seconds
 from gpt.training.plan import Plan
 from gpt.training.speed import measured
+from gpt.training.time_left import TRAINING_COST, evaluations_left
 from gpt.training.trainer import Trainer
 
-TRAINING_COST = 3  # training on a character costs about as much as evaluating three
 ENOUGH_TO_EVALUATE = 100_000  # characters; more make a loss hardly more certain
 
 
@@ -57,6 +57,7 @@ def train_new(
     init_from: Checkpoint | None = None,
     dry_run: bool = False,
     planned: Callable[[Config, Corpus], Plan] | None = None,
+    json_result: bool = False,
 ) -> int:
     """Train a new run and return the exit code.
 
@@ -65,6 +66,7 @@ def train_new(
         init_from: fine-tune this model.
         dry_run: stop after the report and, on stdout, the config; no run is written.
         planned: chooses the model and the schedule by the text and this machine.
+        json_result: print one JSON object on stdout at the end.
 
     Raises:
         Mistake: with the exit code of whatever prevents the run: see `load_corpus`, `create_run`,
@@ -82,9 +84,10 @@ def train_new(
         if plan.config.data != config.data:
             corpus = load_corpus(plan.config, say)
         config = plan.config
-    _warn_of_long_evaluations(config, corpus)
+    long = _warn_of_long_evaluations(config, corpus)
     start = fine_tuned(init_from, config, corpus, say) if init_from else fresh(config, corpus)
     start.progress.identity = identity(config, corpus)
+    start.progress.owes_evaluation = not long  # the loss before step 1
     if not all(tensor.isfinite().all() for tensor in start.weights.values()):
         raise Mistake(Exit.NUMERIC, "the initial weights are not finite", "lower model.init_std")
     if dry_run:
@@ -94,16 +97,19 @@ def train_new(
     run = create_run(config, name)
     with locked(run):
         save_checkpoint(run, start)  # from here on the run can be resumed
-        return _session(config, corpus, run, start, plan)
+        return _session(config, corpus, run, start, json_result, plan)
 
 
 @sharing_cores()
-def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -> int:
+def resume(
+    run: Path, change: Callable[[Config], Config], exact: bool = False, json_result: bool = False
+) -> int:
     """Continue a run from its newest whole checkpoint and return the exit code.
 
     Args:
         change: gives the config of this session, made of the run's (see `config_of`).
         exact: refuse to continue where the bytes would differ from an uninterrupted run's.
+        json_result: print one JSON object on stdout at the end.
 
     Raises:
         Mistake: with exit code 4 if there is no whole checkpoint, config.yaml shows another config,
@@ -132,7 +138,7 @@ def resume(run: Path, change: Callable[[Config], Config], exact: bool = False) -
         start.progress.identity = identity(config, corpus)
         set_aside(run, start.name)
         tidy(run, config.log.keep)  # the kill may have come before it
-        return _session(config, corpus, run, start)
+        return _session(config, corpus, run, start, json_result)
 
 
 def _with_settled_texts(config: Config) -> Config:
@@ -157,17 +163,23 @@ def _make_ready(config: Config, start: Checkpoint | None = None) -> Corpus:
     return corpus
 
 
-def _warn_of_long_evaluations(config: Config, corpus: Corpus) -> None:
-    """Warn if an evaluation, which reads the whole split, will take longer than training."""
+def _warn_of_long_evaluations(config: Config, corpus: Corpus) -> bool:
+    """Warn if an evaluation, which reads the whole split, will take longer than training.
+
+    Returns:
+        Whether it will.
+    """
     steps = min(config.log.eval_every, config.train.max_steps)
     trained = steps * config.train.batch_size * config.model.block_size
     kept, enough = len(corpus.val_ids), max(trained, ENOUGH_TO_EVALUATE)
-    if kept > TRAINING_COST * enough:
+    long = kept > TRAINING_COST * enough
+    if long:
         say(
             f"warning: each evaluation reads all {kept:,} characters kept for validation, "
             f"{kept / max(trained, 1):,.0f} times what is trained on before it; "
             f"--data.val_fraction {enough / len(corpus.ids):.1g} keeps fewer"
         )
+    return long
 
 
 def _report(config: Config, corpus: Corpus, start: Checkpoint, plan: Plan | None = None) -> float:
@@ -181,72 +193,69 @@ def _report(config: Config, corpus: Corpus, start: Checkpoint, plan: Plan | None
         f"({threads}), {'bf16' if uses_bf16(config) else 'fp32'}; "
         f"about {max(memory / 2**30, 0.01):.2f} GiB of memory for a step"
     )
-    seconds = _expected_seconds(config, corpus, start.progress.step, plan)
+    seconds = _expected_seconds(config, corpus, start, plan)
     say(outlook(config, corpus.train_length, parameters))
     return seconds
 
 
-def _expected_seconds(config: Config, corpus: Corpus, step: int, plan: Plan | None) -> float:
-    """Say how long the run will take from `step` on.
+def _expected_seconds(
+    config: Config, corpus: Corpus, start: Checkpoint, plan: Plan | None
+) -> float:
+    """Say how long the run will take from `start` on.
 
     Returns:
         The age of the process at the end [s]; 0 where nothing is left, or steps are compiled: they
         cannot be timed beforehand.
     """
-    steps = config.train.max_steps
+    step, steps = start.progress.step, config.train.max_steps
     if config.train.compile or step >= steps:
         return 0
     speed = plan.speed if plan else measured(config, corpus)
-    seconds = training_seconds(config, speed, len(corpus.val_ids), step)
+    owed = start.progress.owes_evaluation
+    count = evaluations_left(step, config, corpus) + owed
+    seconds = training_seconds(config, speed, corpus, step, owed)
     say(
         f"time: about {in_words(process_seconds() + seconds)}; {steps - step:,} steps of "
-        f"{1000 * speed.step(config):.0f} ms, {evaluations(config, step)} evaluations"
+        f"{1000 * speed.step(config):.0f} ms, {count} evaluations"
     )
     return process_seconds() + seconds
 
 
 def _session(
-    config: Config, corpus: Corpus, run: Path, start: Checkpoint, plan: Plan | None = None
+    config: Config,
+    corpus: Corpus,
+    run: Path,
+    start: Checkpoint,
+    json_result: bool,
+    plan: Plan | None = None,
 ) -> int:
     """Train from `start` to the end or a signal, and say how to go on."""
     expected = _report(config, corpus, start, plan)
     _write_config(run, config)
-    step, owed = start.progress.step, start.progress.owes_evaluation
+    logged = logged_step(start.progress)
     with (
         files.storage_errors(run),
-        Monitor(run, config, corpus.tokenizer, step, owed) as monitor,
+        Monitor(run, config, corpus, start.progress) as monitor,
     ):
         pace = plan.pace(corpus, partial(_write_config, run)) if plan else None
         trainer = Trainer(config, corpus, run, start, monitor, pace)
         progress = trainer.train()
-    place = for_shell(run)
+    if json_result:
+        parameters = sum(tensor.numel() for tensor in start.weights.values())
+        print(as_json(run, config, progress, parameters, trainer.stop_signal))
     if trainer.stop_signal:
-        say(f"stopped after step {progress.step}; go on with: python train.py --resume {place}")
+        way = f"python train.py --resume {for_shell(run)}"
+        say(f"stopped after step {progress.step}; go on with: {way}")
         return 128 + trainer.stop_signal
-    if progress.step == step > 0 and not owed:
-        say(f"finished at step {step}; {_way_on(config, progress)} to go on")
+    if progress.step == logged:
+        say(f"finished at step {logged}; {way_on(config, progress)} to go on")
         return Exit.DONE
     if expected:
         say(f"took {in_words(process_seconds())}; {in_words(expected)} were expected")
-    best = progress.best_val_loss
-    loss = "not measured"
-    if best is not None:
-        loss = f"{best:.4f} nats = {bits(best):.4f} bits per character (step {progress.best_step})"
-    say(f"best val loss {loss}, run {place}; go on with:")
-    say(f"  python sample.py --run {place}")
-    if config.log.tensorboard:
-        say(f"  tensorboard --logdir {for_shell(run.parent)}")
+    for line in last_lines(run, config, progress, monitor.course, monitor.counted):
+        say(line)
     return Exit.DONE
 
 
 def _write_config(run: Path, config: Config) -> None:
     files.replace_file(run / "config.yaml", to_yaml(config).encode())
-
-
-def _way_on(config: Config, progress: Progress) -> str:
-    """Which setting ended a run that has finished, and where to move it."""
-    if progress.step >= config.train.max_steps:
-        return "raise --train.max_steps"
-    if 0 < config.train.patience <= progress.waiting:
-        return "raise --train.patience"
-    return "lower --train.target_val_loss"

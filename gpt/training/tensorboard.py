@@ -43,7 +43,8 @@ class Board:
         run: directory of the run.
         config: the resolved config.
         tokenizer: of the corpus.
-        step: steps done before this session; what an earlier session logged after it is not shown.
+        step: the last one of which earlier sessions logged all; what they logged of later ones is
+            not shown. -1: none.
     """
 
     run: Path
@@ -52,9 +53,8 @@ class Board:
     step: int
 
     def __post_init__(self) -> None:
-        # purge what a killed session logged of later steps; step 0 is logged anew
-        self.writer = SessionWriter(self.run, purge_step=self.step + 1 if self.step else 0)
-        if not self.step:
+        self.writer = SessionWriter(self.run, purge_step=self.step + 1)
+        if self.step < 0:
             for summary in hparams(_flat(self.config), {"loss/val": 0}):
                 self.writer.events.add_summary(summary)
             self.writer.add_custom_scalars(_layout(self.config))

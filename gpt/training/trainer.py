@@ -23,6 +23,7 @@ from gpt.storage.checkpoint import Checkpoint, Progress
 from gpt.storage.moved import saving
 from gpt.training.monitor import Monitor
 from gpt.training.pace import Pace
+from gpt.training.time_left import is_due
 
 
 class Stopped(Exception):
@@ -69,7 +70,6 @@ class Trainer:
         self.grad_norm = torch.tensor(self.progress.grad_norm)
         set_lr(self.optimizers, lr_factor(self.progress.step - 1, config.train))  # of the last step
         self.chars, self.seconds = 0, 0.0  # trained since the last logged step
-        self.stepping = 0.0  # seconds of all steps of this session
         self.pace, self.stop_signal = pace, 0
 
     def train(self) -> Progress:
@@ -116,9 +116,8 @@ class Trainer:
         self.loss_sum += loss
         self.progress.loss_count += 1
         self.chars += tokens.numel()
-        self.seconds += (seconds := time.perf_counter() - began)
-        self.stepping += seconds
-        self.monitor.advance()
+        self.seconds += time.perf_counter() - began
+        self.monitor.advance(loss)
 
     def _after_step(self) -> None:
         """Evaluate, log and save, each when it is due.
@@ -128,13 +127,11 @@ class Trainer:
         """
         step, log, owed = self.progress.step, self.config.log, self.progress.owes_evaluation
         self.progress.val_loss = None
-        improved = False
-        evaluates = owed or step % log.eval_every == 0 or step >= self.config.train.max_steps
+        evaluates = owed or is_due(step, self.config, self.corpus)
         logs = evaluates or step % log.log_every == 0
         if logs:
             self._synchronise()
-        if evaluates:
-            improved = self._evaluate()
+        improved = evaluates and self._evaluate()
         if logs:
             self._log()
         if owed or step % log.save_every == 0 or improved or self._ended():
@@ -142,11 +139,8 @@ class Trainer:
 
     def _recount(self, pace: Pace) -> None:
         """Change the number of steps, so that the training ends in time."""
-        before = self.config.train.max_steps
-        self.config = pace.recounted(self.config, process_seconds(), self.stepping / pace.step)
-        if (now := self.config.train.max_steps) != before:
-            self.monitor.expect(now)
-            self.monitor.say(f"to end in time: {now:,} steps instead of {before:,}")
+        self.config = pace.recounted(self.config, self.monitor.time_left, process_seconds())
+        self.monitor.expect(self.config)
 
     def _ended(self) -> bool:
         config, progress = self.config.train, self.progress
@@ -208,11 +202,11 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         """Measure the exact validation loss and log the heads; return whether it is a new best."""
-        progress, val_ids = self.progress, self.corpus.val_ids
+        progress = self.progress
         progress.owes_evaluation = True
-        loss = exact_loss(self.model, val_ids, between=self._go_on)
+        loss = exact_loss(self.model, self.corpus.val_ids, between=self._go_on)
         self._check_finite(torch.tensor(loss), f"val loss after step {progress.step}")
-        self.monitor.look_inside(self.model, val_ids, progress.step, self._go_on)
+        self.monitor.look_inside(self.model, progress.step, self._go_on)
         progress.owes_evaluation, progress.val_loss = False, loss
         improved = progress.best_val_loss is None or loss < progress.best_val_loss
         if improved:
@@ -222,20 +216,22 @@ class Trainer:
 
     def _go_on(self) -> None:
         """Raise Stopped if a signal came; called between the pieces of an evaluation."""
+        self.monitor.evaluating()
         if self.stop_signal:
             raise Stopped
 
     def _log(self) -> None:
         progress = self.progress
         progress.elapsed_seconds = self.seconds_before + process_seconds()
-        row: dict[str, Any] = {
-            "step": progress.step,
-            "elapsed_seconds": round(progress.elapsed_seconds, 3),
-            "train_loss": float(self.loss_sum) / progress.loss_count,
-            **{optimizer.lr_key: optimizer.lr for optimizer in self.optimizers},
-            "grad_norm": float(self.grad_norm),
-            "chars_per_second": round(self.chars / self.seconds, 1) if self.seconds else None,
-        }
+        seconds = round(progress.elapsed_seconds, 3)
+        row: dict[str, Any] = {"step": progress.step, "elapsed_seconds": seconds}
+        if progress.loss_count:  # none before step 1
+            row |= {
+                "train_loss": float(self.loss_sum) / progress.loss_count,
+                **{optimizer.lr_key: optimizer.lr for optimizer in self.optimizers},
+                "grad_norm": float(self.grad_norm),
+                "chars_per_second": round(self.chars / self.seconds, 1) if self.seconds else None,
+            }
         if progress.val_loss is not None:
             row["val_loss"] = progress.val_loss
         self.monitor.log(row)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sizes import Shape
 from timing import Numbers, sampling_speed, training_speed
+from torch import Tensor
 
 from gpt.command.config_file import find_config, load_config
 from gpt.config import Config
@@ -35,7 +36,7 @@ class _Clock:
     def say(self, line: str) -> None:
         raise RuntimeError(line)  # a setting had no effect
 
-    def advance(self) -> None:
+    def advance(self, loss: Tensor) -> None:
         self.times.append(time.perf_counter())
         if len(self.times) > self.steps:
             raise _Enough
