@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,19 +12,21 @@ from hypothesis import strategies as st
 from gpt.command.config_file import load_config, overridden
 from gpt.config import Config
 from gpt.data.corpus import Corpus
+from gpt.data.tokenizer import CharTokenizer
 from gpt.optim import lr_factor
 from gpt.storage.find import load_last
 from gpt.training.pace import (
     TOLERANCE,
     Pace,
-    evaluations,
     in_words,
+    regular_evaluations,
     training_seconds,
     with_steps,
 )
 from gpt.training.plan import Plan
 from gpt.training.run import resume, train_new
 from gpt.training.speed import Speed
+from gpt.training.time_left import TimeLeft
 
 
 def schedule(max_steps: int, eval_every: int) -> Config:
@@ -31,20 +34,24 @@ def schedule(max_steps: int, eval_every: int) -> Config:
     return Config.model_validate(keys)
 
 
-@given(st.integers(0, 60), st.integers(1, 60), st.integers(0, 60))
-def test_evaluations_are_counted_as_the_trainer_makes_them(
-    last: int, every: int, step: int
+def text_of(length: int) -> Corpus:
+    """A corpus of so many characters that takes no memory; half of it is kept for validation."""
+    ids = np.broadcast_to(np.uint8(0), (length,))
+    return Corpus("text", CharTokenizer("ab"), ids, "", length // 2)
+
+
+def test_seconds_are_those_of_steps_evaluations_and_counting(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = [n for n in range(step + 1, last + 1) if n % every == 0 or n == last]
-    assert evaluations(schedule(last, every), step) == len(made)
-
-
-def test_seconds_are_those_of_steps_and_evaluations() -> None:
     config = overridden(schedule(100, 30), {"log.tensorboard": False})
-    speed = Speed(character=0.001, update=0.5, evaluated=0.01)
+    speed, corpus = Speed(character=0.001, update=0.5, evaluated=0.01), text_of(10**6)
     step = config.train.batch_size * config.model.block_size * 0.001 + 0.5
-    assert training_seconds(config, speed, 200) == pytest.approx(100 * step + 4 * 2)
-    assert training_seconds(config, speed, 200, step=90) == pytest.approx(10 * step + 2)
+    each = 500_000 * 0.01
+    monkeypatch.setattr("gpt.training.pace.counting_seconds", lambda *_: 7)
+    assert training_seconds(config, speed, corpus) == pytest.approx(100 * step + 4 * each + 7)
+    assert training_seconds(config, speed, corpus, step=90) == pytest.approx(10 * step + each + 7)
+    owed = training_seconds(config, speed, corpus, step=90, owed=True)
+    assert owed == pytest.approx(10 * step + 2 * each + 7)
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1), st.integers(1, 10))
@@ -55,7 +62,7 @@ def test_the_plateau_ends_at_its_step(steps: int, share: float, evaluated: int) 
     assert lr_factor(max(plateau - 1, 0), config.train) == 1
     if plateau + 1 < steps:
         assert lr_factor(plateau + 1, config.train) < 1
-    assert evaluations(config) <= evaluated
+    assert regular_evaluations(config) <= evaluated
 
 
 @given(st.floats(0.01, 5), st.floats(0.01, 5), st.integers(20, 10**4), st.floats(0, 3))
@@ -65,12 +72,17 @@ def test_steps_counted_anew_end_in_time(
     """Whether each step takes less or more than expected, evaluations included."""
     plateau = steps // 12 + 1
     config = with_steps(Config(), steps, plateau, evaluated=4)
-    deadline = steps * expected + evaluations(config) * each
+    deadline = steps * expected + 4 * each
     kept: list[Config] = []
     pace = Pace(deadline, plateau, each, kept.append)
-    new = pace.recounted(config, now=plateau * true, step_seconds=true)
+    now = 0.0
+    time_left = TimeLeft(config, text_of(10**10), 0, lambda: now)
+    for _ in range(plateau):
+        now += true
+        time_left.stepped()
+    new = pace.recounted(config, time_left, now)
     assert kept == ([new] if new != config else [])
-    end = new.train.max_steps * true + evaluations(new, plateau) * each
+    end = new.train.max_steps * true + regular_evaluations(new) * each
     possible = (plateau + 1) * true + 4 * each <= deadline
     if possible:
         assert end <= deadline * (1 + TOLERANCE) + 1e-6
@@ -100,7 +112,7 @@ def test_a_run_counted_anew_is_that_of_its_config(
     def planned(base: Config, corpus: Corpus) -> Plan:
         return Plan(base, {}, Speed(1e-9, 1e-9, 1e-9), deadline=100)
 
-    def recounted(self: Pace, config: Config, now: float, step_seconds: float) -> Config:
+    def recounted(self: Pace, config: Config, time_left: TimeLeft, now: float) -> Config:
         new = with_steps(config, steps, self.step, 2)
         self.keep(new)
         return new
@@ -128,7 +140,7 @@ def test_a_kill_after_the_steps_are_counted_anew_loses_nothing(
     def planned(base: Config, corpus: Corpus) -> Plan:
         return Plan(base, {}, Speed(1e-9, 1e-9, 1e-9), deadline=100)
 
-    def killed(self: Pace, config: Config, now: float, step_seconds: float) -> Config:
+    def killed(self: Pace, config: Config, time_left: TimeLeft, now: float) -> Config:
         self.keep(with_steps(config, 30, self.step, 1))
         raise KeyboardInterrupt
 

@@ -13,8 +13,16 @@ from gpt.errors import Exit, Mistake
 from gpt.memory import machine_memory, step_memory
 from gpt.training import scaling
 from gpt.training.meaning import counting_seconds
-from gpt.training.pace import RECOUNT_AT, Pace, evaluation_seconds, in_words, with_steps
+from gpt.training.pace import (
+    RECOUNT_AT,
+    Pace,
+    evaluation_seconds,
+    in_words,
+    regular_evaluations,
+    with_steps,
+)
 from gpt.training.speed import Speed, measured
+from gpt.training.time_left import evaluations_left
 
 SHAPE = ("model.n_layer", "model.n_head", "model.n_embd", "model.block_size")
 EVALUATED = 0.06  # of the time is spent on evaluations, at most
@@ -41,6 +49,7 @@ class Plan:
 
     def lines(self) -> Iterator[str]:
         """Each chosen key as the flag that gives it, and the reason."""
+        yield "chosen for this text and this machine:"
         flags = [f"--{key} {_value(self.config, key)}" for key in self.reasons]
         width = max(map(len, flags), default=0)
         for flag, reason in zip(flags, self.reasons.values(), strict=True):
@@ -140,18 +149,26 @@ class _Planner:
             what = f"{in_words(self.deadline)} are too short: start, evaluation and end alone take "
             fix = f"--minutes {needed / 60 * 2:.2g} or more"
             raise Mistake(Exit.USAGE, what + in_words(needed), fix)
-        steps = max(1, int((self.deadline - needed) / speed.step(config)))
         kept = self._kept(config, speed)
         if kept < len(self.corpus.val_ids):
             config = overridden(config, {"data.val_fraction": kept / len(self.corpus.ids)})
         each = evaluation_seconds(config, speed, kept)
-        plateau = max(1, round(RECOUNT_AT * steps))
-        config = with_steps(config, steps, plateau, self._evaluations(each))
+        config = self._with_steps(config, speed, self.deadline - needed, each)
         reasons = _reasons(config, speed, tried, each)
         if kept == len(self.corpus.val_ids):
             del reasons["data.val_fraction"]
         mine = {key: why for key, why in reasons.items() if key not in self.given}
         return Plan(config, mine, speed, self.deadline)
+
+    def _with_steps(self, config: Config, speed: Speed, seconds: float, each: float) -> Config:
+        """`config` with as many steps as `seconds` allow; an evaluation takes `each`."""
+        early = 0  # evaluations at the ends of epochs; they depend on the steps
+        for _ in range(3):
+            steps = max(1, int((seconds - early * each) / speed.step(config)))
+            plateau = max(1, round(RECOUNT_AT * steps))
+            config = with_steps(config, steps, plateau, self._evaluations(each))
+            early = evaluations_left(0, config, self.corpus) - regular_evaluations(config)
+        return config
 
     def _unless_given(self, config: Config, chosen: dict[str, Any]) -> Config:
         return overridden(config, {k: v for k, v in chosen.items() if k not in self.given})

@@ -76,9 +76,7 @@ def train_new(
         config = fine_tuning_config(init_from, config, say)
     config = _with_settled_texts(config)
     corpus = _make_ready(config)
-    plan = planned(config, corpus) if planned else None
-    if plan:
-        say("chosen for this text and this machine:")
+    if plan := planned(config, corpus) if planned else None:
         for line in plan.lines():
             say(line)
         if plan.config.data != config.data:
