@@ -61,9 +61,12 @@ def start(project: Path, tmp_path: Path) -> Start:
 def end(process: subprocess.Popen[bytes], code: int = 0) -> tuple[bytes, str]:
     """What a command printed, once it has ended with `code`."""
     out, err = process.communicate(timeout=300)
-    assert process.returncode == code, err.decode()
-    assert b"Traceback" not in err, err.decode()
-    return out, err.decode()
+    said = err.decode(
+        "cp1252", "replace"
+    )  # as Windows writes it, also an ö
+    assert process.returncode == code, said
+    assert "Traceback" not in said, said
+    return out, said
 
 
 def until_it_trains(process: subprocess.Popen[bytes], run: Path) -> None:
