@@ -61,9 +61,7 @@ def start(project: Path, tmp_path: Path) -> Start:
 def end(process: subprocess.Popen[bytes], code: int = 0) -> tuple[bytes, str]:
     """What a command printed, once it has ended with `code`."""
     out, err = process.communicate(timeout=300)
-    said = err.decode(
-        "cp1252", "replace"
-    )  # as Windows writes it, also an ö
+    said = err.decode("cp1252", "replace")  # as Windows writes it, also an ö
     assert process.returncode == code, said
     assert "Traceback" not in said, said
     return out, said
