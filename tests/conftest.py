@@ -113,7 +113,13 @@ def toy_config(text_file: Path) -> Config:
             "model": {"block_size": 8, "n_layer": 2, "n_head": 2, "n_embd": 16},
             "data": {"text": str(text_file), "val_fraction": 0.1},
             "train": {"device": "cpu", "threads": 1, "batch_size": 4, "max_steps": 6},
-            "log": {"log_every": 1, "eval_every": 3, "save_every": 3, "tensorboard": False},
+            "log": {
+                "log_every": 1,
+                "eval_every": 3,
+                "save_every": 3,
+                "tensorboard": False,
+                "sample_chars": 20,
+            },
         }
     )
 
