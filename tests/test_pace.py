@@ -1,5 +1,6 @@
 """How many steps end a training in time, and what a run is that was counted anew."""
 
+import json
 import math
 from pathlib import Path
 
@@ -101,7 +102,11 @@ def test_seconds_in_words(seconds: float, words: str) -> None:
 
 @pytest.mark.parametrize("faster", [0.5, 3])
 def test_a_run_counted_anew_is_that_of_its_config(
-    toy_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faster: float
+    toy_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    faster: float,
 ) -> None:
     """Its config.yaml, run from the start or resumed, gives the same weights bit for bit."""
     keys = {"run.dir": str(tmp_path / "run"), "log.tensorboard": False}
@@ -118,7 +123,8 @@ def test_a_run_counted_anew_is_that_of_its_config(
         return new
 
     monkeypatch.setattr(Pace, "recounted", recounted)
-    train_new(config, "toy", planned=planned)
+    train_new(config, "toy", planned=planned, json_result=True)
+    assert json.loads(capsys.readouterr().out)["ended_by"] == "max_steps"
     written = load_config(tmp_path / "run" / "config.yaml")
     assert written.train.max_steps == steps
     last = load_last(tmp_path / "run", print)

@@ -215,7 +215,7 @@ def _reasons(
         "train.max_steps": f"of {1000 * speed.step(config):.0f} ms",
         "train.decay_fraction": "before the rates fall, the steps are counted anew",
         "train.muon_learning_rate": "the same for all sizes",
-        "train.weight_decay": "heavier the more often the text is read",
+        "train.weight_decay": "against learning by heart what is read three times or more",
         "log.eval_every": f"an evaluation takes {evaluation:.1f} s",
         "log.save_every": "with each evaluation",
     }

@@ -238,6 +238,7 @@ def _session(
         pace = plan.pace(corpus, partial(_write_config, run)) if plan else None
         trainer = Trainer(config, corpus, run, start, monitor, pace)
         progress = trainer.train()
+    config = trainer.config  # its steps may have been counted anew
     if json_result:
         parameters = sum(tensor.numel() for tensor in start.weights.values())
         print(as_json(run, config, progress, parameters, trainer.stop_signal))
