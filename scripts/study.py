@@ -61,7 +61,7 @@ def _run(args: Namespace) -> int:
     train, model = config.train, config.model
     row = {
         "changed": {key: value for key, value in changed.items() if key != "data.text"},
-        "text": corpus.name,
+        "text": corpus.name.removesuffix(".txt"),
         "characters": corpus.train_length,
         "parameters": _parameters(model, len(corpus.tokenizer)),
         "read": train.max_steps * train.batch_size * model.block_size,
