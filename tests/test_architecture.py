@@ -10,10 +10,12 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from documents import blocks
 
 from gpt.paths import PROJECT
 
 GPT, SCRIPTS, README = PROJECT / "gpt", PROJECT / "scripts", PROJECT / "README.md"
+NOTEBOOK = PROJECT / "docs" / "attention.md"
 COMMANDS = ("train.py", "sample.py")
 ROOMS = [  # of gpt/, each a module or a package; each may import from those above it
     *("errors", "paths", "config", "files", "kernels", "model", "optim", "device"),
@@ -268,10 +270,10 @@ def references(tree: ast.AST) -> Iterator[str]:
 
 def test_nothing_public_is_used_by_tests_alone() -> None:
     """A name counts as used where the product reads it outside of its own definition, or where
-    gpt.attention and the README offer it to notebooks."""
+    gpt.attention and docs/attention.md offer it to notebooks."""
     used = [name for tree in PRODUCT.values() for name in references(tree)]
     used += [name.rpartition(".")[2] for name in imports(MODULES["gpt.attention"])]
-    (notebook,) = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    (notebook,) = blocks(NOTEBOOK.read_text("utf-8"), "python")
     used += references(ast.parse(notebook))
     for path, tree in LIBRARY.items():
         for name, node in definitions(tree):
