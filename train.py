@@ -1,5 +1,6 @@
 """Train a model: `python train.py --config tiny.yaml`, or go on: `python train.py --resume RUN`."""
 
+import os
 import sys
 from argparse import Namespace
 from functools import partial
@@ -10,10 +11,31 @@ from gpt.command.process import run_command
 from gpt.errors import Exit, Mistake, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gpt.command.cli import Parser
+    from gpt.config import Config
+    from gpt.data.corpus import Corpus
+    from gpt.processes import Processes
+    from gpt.training.plan import Plan
 
 
 def main(argv: list[str]) -> int:
+    """Train, alone or as one of the processes that torchrun started."""
+    if "RANK" not in os.environ:
+        return _train(argv, None)  # --help needs no torch
+
+    from gpt.process_group import joined
+
+    with joined() as processes:
+        if processes.leads:
+            return _train(argv, processes)
+        from gpt.training.follow import follow
+
+        return follow(processes)
+
+
+def _train(argv: list[str], processes: "Processes | None") -> int:
     """Read the config, then train a new run or continue one."""
     # imported here, where Ctrl-C is handled already
     from gpt.command.cli import overrides_of
@@ -22,13 +44,14 @@ def main(argv: list[str]) -> int:
     args = _parser().parse_all(argv)
     overrides = overrides_of(args)
     if args.resume:
-        return _resume(args, overrides)
+        return _resume(args, overrides, processes)
     if args.exact:
         what = "--exact goes with --resume"
         raise Mistake(Exit.USAGE, what, "leave it out, or give the run with --resume")
     _require_training(args)
     if args.minutes:
         _require_free_time(args, overrides)
+        _require_one_process(processes)
     path = find_config(args.config or "tiny.yaml")
     config = load_config(path, overrides)
     if args.init_from:
@@ -36,6 +59,11 @@ def main(argv: list[str]) -> int:
     elif args.print_config:
         print(to_yaml(config), end="")
         return Exit.DONE
+
+    if processes and processes.begun and not args.dry_run:  # torchrun started them anew
+        from gpt.training.run import resume
+
+        return resume(processes.begun, lambda config: config, False, args.json, processes)
 
     # imports of torch, only once it is needed
     from gpt.storage.find import find_checkpoint
@@ -46,15 +74,9 @@ def main(argv: list[str]) -> int:
     if origin and args.print_config:
         print(to_yaml(fine_tuning_config(origin, config, say)), end="")
         return Exit.DONE
-    planned = None
-    if args.minutes:
-        from gpt.config import fields
-        from gpt.training.plan import plan
-
-        of_origin = {key for key in fields() if key.startswith("model.")} if origin else set()
-        planned = partial(plan, given=set(overrides) | of_origin, minutes=args.minutes)
+    planned = _planner(args, overrides) if args.minutes else None
     name = f"{args.minutes:g}-minutes" if args.minutes else path.stem
-    return train_new(config, name, origin, args.dry_run, planned, args.json)
+    return train_new(config, name, origin, args.dry_run, planned, args.json, processes)
 
 
 def _parser() -> "Parser":
@@ -93,6 +115,22 @@ def _require_free_time(args: Namespace, overrides: dict[str, object]) -> None:
         raise Mistake(Exit.USAGE, what, f"leave out --{taken[0]}, or --minutes")
 
 
+def _planner(args: Namespace, overrides: dict[str, object]) -> "Callable[[Config, Corpus], Plan]":
+    """What chooses all that neither the flags nor the model that is fine-tuned settle."""
+    from gpt.config import fields
+    from gpt.training.plan import plan
+
+    of_origin = {key for key in fields() if key.startswith("model.")} if args.init_from else set()
+    return partial(plan, given=set(overrides) | of_origin, minutes=args.minutes)
+
+
+def _require_one_process(processes: "Processes | None") -> None:
+    """Refuse --minutes for several processes: it times one."""
+    if processes and processes.size > 1:
+        what = "--minutes is for one process: it does not know how fast several are"
+        raise Mistake(Exit.USAGE, what, "give --config NAME, or leave out torchrun")
+
+
 def _require_training(args: Namespace) -> None:
     """Refuse --json where nothing is trained: stdout has the config then."""
     if args.json and (args.print_config or args.dry_run):
@@ -108,7 +146,7 @@ def _require_same_model(overrides: dict[str, object]) -> None:
         raise Mistake(Exit.USAGE, what, "leave it out, or leave out --init-from")
 
 
-def _resume(args: Namespace, overrides: dict[str, object]) -> int:
+def _resume(args: Namespace, overrides: dict[str, object], processes: "Processes | None") -> int:
     from gpt.command.config_file import is_changeable, overridden
 
     if args.config or args.init_from or args.print_config or args.dry_run or args.minutes:
@@ -123,7 +161,7 @@ def _resume(args: Namespace, overrides: dict[str, object]) -> int:
     from gpt.training.run import resume
 
     change = partial(overridden, overrides=overrides)
-    return resume(Path(args.resume), change, args.exact, args.json)
+    return resume(Path(args.resume), change, args.exact, args.json, processes)
 
 
 if __name__ == "__main__":

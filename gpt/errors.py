@@ -22,6 +22,7 @@ class Exit(IntEnum):
     STORAGE = 5
     NUMERIC = 6
     BUSY = 7
+    PEER = 8
     SIGHUP = 129
     SIGINT = 130
     SIGTERM = 143

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ def exact_loss(
     ids: npt.NDArray[np.unsignedinteger],
     batch_chars: int = 0,
     between: Callable[[], None] = lambda: None,
+    share: tuple[int, int] = (0, 1),
 ) -> float:
     """Mean loss of every character of `ids` but the first [nats a character].
 
@@ -40,13 +42,16 @@ def exact_loss(
         ids: (N,) with N >= 2.
         batch_chars: characters in a forward pass; 0: as many as are fast.
         between: called before each forward pass; what it raises ends the evaluation.
+        share: (rank, size); only every size-th forward pass is made, from number `rank` on. The
+            results of all ranks add up to the mean.
     """
     device = model.token_embedding.weight.device
     if not batch_chars:  # on a CPU, what fits into its cache
         batch_chars = 2**11 if device.type == "cpu" else 2**14
     total = 0.0
     with evaluating(model):
-        for tokens, targets in windows(ids, model.config.block_size, batch_chars):
+        batches = windows(ids, model.config.block_size, batch_chars)
+        for tokens, targets in islice(batches, share[0], None, share[1]):
             between()
             loss = batch_loss(model, tokens.to(device), targets.to(device))
             total += float(loss) * targets.numel()

@@ -49,14 +49,30 @@ def crowded(others: float, threads: int, cores: int) -> bool:
     return threads > 1 and threads + others > cores + CROWDED
 
 
+def use_threads(given: int, processes: int = 1) -> None:
+    """Let torch use as many threads as are `given`; 0: its default.
+
+    Of several `processes` on this machine, the default is each one's share of the cores. Where
+    nobody has set OMP_NUM_THREADS, torchrun sets it to 1, however many cores there are.
+    """
+    if not given and processes > 1 and os.environ.get("OMP_NUM_THREADS", "1") == "1":
+        given = max(1, len(own_cores()) // processes)
+    torch.set_num_threads(given or torch.get_num_threads())
+
+
+def own_cores() -> list[int]:
+    """The cores that this process may use."""
+    there = range(len(psutil.cpu_times(percpu=True)))
+    allowed = getattr(psutil.Process(), "cpu_affinity", lambda: there)()  # macOS allows all
+    return [core for core in allowed if core in there] or list(there)
+
+
 class Load:
     """How busy the cores that this process may use are with other work."""
 
     def __init__(self) -> None:
         self.process = psutil.Process()
-        there = range(len(psutil.cpu_times(percpu=True)))
-        allowed = getattr(self.process, "cpu_affinity", lambda: there)()  # macOS allows all
-        self.cores = [core for core in allowed if core in there] or list(there)
+        self.cores = own_cores()
         self.before = self._clocks()
 
     def of_others(self) -> float:

@@ -19,7 +19,8 @@ NOTEBOOK = PROJECT / "docs" / "attention.md"
 COMMANDS = ("train.py", "sample.py")
 ROOMS = [  # of gpt/, each a module or a package; each may import from those above it
     *("errors", "paths", "config", "files", "kernels", "model", "optim", "device"),
-    *("threads", "memory", "command", "data", "evaluate", "storage", "generation"),
+    *("threads", "memory", "command", "processes", "process_group", "data", "evaluate"),
+    *("storage", "generation"),
     *("attention", "judge", "training", "explorer"),
 ]
 WITHOUT_TORCH = [

@@ -489,7 +489,7 @@ def draw_by_session(patch: pytest.MonkeyPatch) -> None:
         state[0] = 0
         start(self, *args)
 
-    def step_seed(seed: int, step: int) -> int:
+    def step_seed(seed: int, step: int, rank: int) -> int:
         state[0] += 1
         return seed + state[0]
 

@@ -27,6 +27,7 @@ from gpt.config import Config
 from gpt.data.corpus import Corpus, load_corpus
 from gpt.errors import Exit, Mistake
 from gpt.optim import lr_factor
+from gpt.processes import Processes
 from gpt.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gpt.storage.find import load_best, load_last
 from gpt.storage.manifest import to_json, verified_files, with_manifest
@@ -249,7 +250,7 @@ def test_exact_is_refused_where_nobody_has_shown_it(
     on_a_gpu(monkeypatch)
     last = load_last(run, ignore)
     last.config = overridden(last.config, {key: value})
-    last.progress.identity = identity(last.config, load_corpus(last.config, ignore))
+    last.progress.identity = identity(last.config, load_corpus(last.config, ignore), Processes())
     put_back(run, last)
     assert f"an exact resume is not promised {where}" in refusal(run)
 
@@ -266,13 +267,13 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_knows_what_computed_it(
     toy_config: Config, toy_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_a_cpu = identity(toy_config, toy_corpus)
+    on_a_cpu = identity(toy_config, toy_corpus, Processes())
     assert (on_a_cpu["device"], on_a_cpu["mode"]) == ("cpu", "eager")
     assert on_a_cpu["numpy"] == np.__version__
     assert "cudnn" not in on_a_cpu
     on_a_gpu(monkeypatch)
     keys = {"train.device": "cuda", "train.compile": True}
-    found = identity(overridden(toy_config, keys), toy_corpus)
+    found = identity(overridden(toy_config, keys), toy_corpus, Processes())
     assert (found["device"], found["cudnn"], found["mode"]) == ("H100", 91002, "compiled")
 
 

@@ -11,12 +11,17 @@ from gpt.storage.run_directory import for_shell
 
 
 @contextmanager
-def saving(run: Path) -> Iterator[Callable[[Checkpoint], None]]:
+def saving(run: Path | None) -> Iterator[Callable[[Checkpoint], None]]:
     """Inside, a function that saves a checkpoint of `run`, wherever its directory is by then.
+
+    None: it saves nothing, since another process does.
 
     The function raises a `Mistake` with exit code 5 if the directory was moved, which says where
     the checkpoint is saved; if it was removed; and if it cannot be written.
     """
+    if run is None:
+        yield lambda checkpoint: None
+        return
     with followed(run) as where:
         yield lambda checkpoint: _save(run, where, checkpoint)
 

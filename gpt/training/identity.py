@@ -17,10 +17,11 @@ from gpt.data.text import text_sha256
 from gpt.device import device_name, find_device, uses_bf16
 from gpt.errors import Exit, Mistake
 from gpt.optim import lr_factor
+from gpt.processes import Processes
 from gpt.storage.checkpoint import Checkpoint
 
 
-def identity(config: Config, corpus: Corpus) -> dict[str, str | int | bool]:
+def identity(config: Config, corpus: Corpus, processes: Processes) -> dict[str, str | int | bool]:
     """What a run's bytes depend on, beside its config."""
     device = find_device(config.train.device)
     found: dict[str, str | int | bool] = {
@@ -32,10 +33,12 @@ def identity(config: Config, corpus: Corpus) -> dict[str, str | int | bool]:
         "threads": torch.get_num_threads(),
         "bf16": uses_bf16(config),
         "mode": "compiled" if config.train.compile else "eager",
-        "processes": 1,
+        "processes": processes.size,
     }
     if device.type == "cuda":
         found["cudnn"] = torch.backends.cudnn.version() or 0
+    if processes.backend == "nccl":
+        found["reduced by"] = processes.backend
     return found
 
 
@@ -125,14 +128,16 @@ def corpus_of(checkpoint: Checkpoint, config: Config, say: Callable[[str], None]
     return corpus
 
 
-def compare(start: Checkpoint, config: Config, corpus: Corpus, exact: bool) -> str | None:
+def compare(
+    start: Checkpoint, config: Config, corpus: Corpus, exact: bool, processes: Processes
+) -> str | None:
     """What differs from the session before, as a line to say, or None.
 
     Raises:
         Mistake: with exit code 4 if `exact` and anything differs, or if exactness is not promised.
     """
     before: dict[str, Any] = dict(start.progress.identity)
-    now: dict[str, Any] = dict(identity(config, corpus))
+    now: dict[str, Any] = dict(identity(config, corpus, processes))
     if exact:  # the user's own changes need no warning, but they make another run of it
         before |= _settings(start.config)
         now |= _settings(config)

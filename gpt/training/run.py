@@ -15,6 +15,7 @@ from gpt.data.sources import settled
 from gpt.device import find_device, uses_bf16
 from gpt.errors import Exit, Mistake, say
 from gpt.memory import require_memory, step_memory
+from gpt.processes import Processes, require_shares
 from gpt.storage.checkpoint import Checkpoint, save_checkpoint
 from gpt.storage.find import load_last
 from gpt.storage.run_directory import (
@@ -28,9 +29,10 @@ from gpt.storage.run_directory import (
     set_aside,
     tidy,
 )
-from gpt.threads import sharing_cores
+from gpt.threads import sharing_cores, use_threads
 from gpt.training.ending import as_json, last_lines, way_on
 from gpt.training.fine_tune import fine_tuned, fine_tuning_config, fresh
+from gpt.training.follow import going_on, lead
 from gpt.training.identity import (
     compare,
     config_of,
@@ -58,6 +60,7 @@ def train_new(
     dry_run: bool = False,
     planned: Callable[[Config, Corpus], Plan] | None = None,
     json_result: bool = False,
+    processes: Processes | None = None,
 ) -> int:
     """Train a new run and return the exit code.
 
@@ -67,40 +70,43 @@ def train_new(
         dry_run: stop after the report and, on stdout, the config; no run is written.
         planned: chooses the model and the schedule by the text and this machine.
         json_result: print one JSON object on stdout at the end.
+        processes: train together; this one leads them.
 
     Raises:
         Mistake: with the exit code of whatever prevents the run: see `load_corpus`, `create_run`,
-            `require_memory` and `save_checkpoint`; 6 where a loss or gradient is not finite.
+            `require_memory`, `require_shares`, `save_checkpoint`; 6 where numbers are not finite.
     """
+    processes = processes or Processes()
     if init_from:
         config = fine_tuning_config(init_from, config, say)
     config = _with_settled_texts(config)
-    corpus = _make_ready(config)
+    corpus = _make_ready(config, processes)
     if plan := planned(config, corpus) if planned else None:
-        for line in plan.lines():
-            say(line)
-        if plan.config.data != config.data:
-            corpus = load_corpus(plan.config, say)
-        config = plan.config
+        config, corpus = _as_planned(plan, config, corpus)
     long = _warn_of_long_evaluations(config, corpus)
     start = fine_tuned(init_from, config, corpus, say) if init_from else fresh(config, corpus)
-    start.progress.identity = identity(config, corpus)
+    start.progress.identity = identity(config, corpus, processes)
     start.progress.owes_evaluation = not long  # the loss before step 1
     if not all(tensor.isfinite().all() for tensor in start.weights.values()):
         raise Mistake(Exit.NUMERIC, "the initial weights are not finite", "lower model.init_std")
     if dry_run:
-        _report(config, corpus, start, plan)
+        _report(config, corpus, start, processes, plan)
         print(to_yaml(config), end="")
         return Exit.DONE
     run = create_run(config, name)
+    processes.begin(run)
     with locked(run):
         save_checkpoint(run, start)  # from here on the run can be resumed
-        return _session(config, corpus, run, start, json_result, plan)
+        return _session(config, corpus, run, start, json_result, processes, plan)
 
 
 @sharing_cores()
 def resume(
-    run: Path, change: Callable[[Config], Config], exact: bool = False, json_result: bool = False
+    run: Path,
+    change: Callable[[Config], Config],
+    exact: bool = False,
+    json_result: bool = False,
+    processes: Processes | None = None,
 ) -> int:
     """Continue a run from its newest whole checkpoint and return the exit code.
 
@@ -108,6 +114,7 @@ def resume(
         change: gives the config of this session, made of the run's (see `config_of`).
         exact: refuse to continue where the bytes would differ from an uninterrupted run's.
         json_result: print one JSON object on stdout at the end.
+        processes: train together; this one leads them.
 
     Raises:
         Mistake: with exit code 4 if there is no whole checkpoint, config.yaml shows another config,
@@ -122,21 +129,29 @@ def resume(
         what = f"no run with a checkpoint in {run}"
         raise Mistake(Exit.CHECKPOINT, what, fix if begun else known_runs())
     require_no_links(run)
+    processes = processes or Processes()
     with locked(run):
         start = load_last(run, say)
         config = _with_settled_texts(config_of(run, start, change, say))
-        corpus = _make_ready(config, start)
+        corpus = _make_ready(config, processes, start)
         remarks = [
-            compare(start, config, corpus, exact),
+            compare(start, config, corpus, exact, processes),
             forget_best_of_other_text(start, corpus),
             risen_rate(start, config),
         ]
         for line in filter(None, remarks):
             say(line)
-        start.progress.identity = identity(config, corpus)
+        start.progress.identity = identity(config, corpus, processes)
         set_aside(run, start.name)
         tidy(run, config.log.keep)  # the kill may have come before it
-        return _session(config, corpus, run, start, json_result)
+        return _session(config, corpus, run, start, json_result, processes)
+
+
+def _as_planned(plan: Plan, config: Config, corpus: Corpus) -> tuple[Config, Corpus]:
+    """The plan's config, and the corpus split as it says; the plan is said."""
+    for line in plan.lines():
+        say(line)
+    return plan.config, corpus if plan.config.data == config.data else load_corpus(plan.config, say)
 
 
 def _with_settled_texts(config: Config) -> Config:
@@ -147,12 +162,13 @@ def _with_settled_texts(config: Config) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update={"text": text})})
 
 
-def _make_ready(config: Config, start: Checkpoint | None = None) -> Corpus:
+def _make_ready(config: Config, processes: Processes, start: Checkpoint | None = None) -> Corpus:
     """Set threads, check memory, load the corpus: that of the run if it goes on from `start`.
 
     What is found in the text is said.
     """
-    torch.set_num_threads(config.train.threads or torch.get_num_threads())
+    require_shares(config.train, processes)
+    use_threads(config.train.threads, processes.local_size)
     require_memory(config, vocab_size=1)  # an absurd size is refused before anything is written
     corpus = corpus_of(start, config, say) if start else load_corpus(config, say)
     require_memory(config, len(corpus.tokenizer))
@@ -180,18 +196,27 @@ def _warn_of_long_evaluations(config: Config, corpus: Corpus) -> bool:
     return long
 
 
-def _report(config: Config, corpus: Corpus, start: Checkpoint, plan: Plan | None = None) -> float:
+def _report(
+    config: Config,
+    corpus: Corpus,
+    start: Checkpoint,
+    processes: Processes,
+    plan: Plan | None = None,
+) -> float:
     """Say what is trained, what is to be expected of it and when; the seconds, 0 if unknown."""
     parameters = sum(tensor.numel() for tensor in start.weights.values())
     _, memory = step_memory(config, len(corpus.tokenizer))
     count = torch.get_num_threads()
     threads = "1 thread" if count == 1 else f"{count} threads"
+    if processes.size > 1:
+        threads = f"{processes.size} processes, each with {threads}"
     say(
         f"model: {parameters:,} parameters; {find_device(config.train.device)} "
         f"({threads}), {'bf16' if uses_bf16(config) else 'fp32'}; "
         f"about {max(memory / 2**30, 0.01):.2f} GiB of memory for a step"
     )
-    seconds = _expected_seconds(config, corpus, start, plan)
+    alone = processes.size == 1
+    seconds = _expected_seconds(config, corpus, start, plan) if alone else 0
     say(outlook(config, corpus.train_length, parameters))
     return seconds
 
@@ -225,27 +250,32 @@ def _session(
     run: Path,
     start: Checkpoint,
     json_result: bool,
+    processes: Processes,
     plan: Plan | None = None,
 ) -> int:
     """Train from `start` to the end or a signal, and say how to go on."""
-    expected = _report(config, corpus, start, plan)
+    expected = _report(config, corpus, start, processes, plan)
     _write_config(run, config)
+    if processes.size > 1:
+        lead(processes, start, config, run)
     logged = logged_step(start.progress)
     with (
         files.storage_errors(run),
         Monitor(run, config, corpus, start.progress) as monitor,
     ):
         pace = plan.pace(corpus, partial(_write_config, run)) if plan else None
-        trainer = Trainer(config, corpus, run, start, monitor, pace)
+        trainer = Trainer(config, corpus, run, start, monitor, pace, processes)
         progress = trainer.train()
+    if processes.lost:
+        raise going_on(processes.lost, processes, run, f"step {progress.step} is saved; ")
     config = trainer.config  # its steps may have been counted anew
     if json_result:
         parameters = sum(tensor.numel() for tensor in start.weights.values())
-        print(as_json(run, config, progress, parameters, trainer.stop_signal))
-    if trainer.stop_signal:
-        way = f"python train.py --resume {for_shell(run)}"
+        print(as_json(run, config, progress, parameters, processes.stop_signal))
+    if processes.stop_signal:
+        way = f"{processes.launcher} train.py --resume {for_shell(run)}"
         say(f"stopped after step {progress.step}; go on with: {way}")
-        return 128 + trainer.stop_signal
+        return 128 + processes.stop_signal
     if progress.step == logged:
         say(f"finished at step {logged}; {way_on(config, progress)} to go on")
         return Exit.DONE

@@ -1,6 +1,5 @@
 """The training loop, in the order of events."""
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpt.command.process import catch_signals, process_seconds, write_stderr
+from gpt.command.process import catch_signals, process_seconds
 from gpt.config import Config
 from gpt.data.corpus import Corpus
 from gpt.device import compiled, use_device, uses_bf16
@@ -19,6 +18,7 @@ from gpt.errors import Exit, Mistake
 from gpt.evaluate import batch_loss, exact_loss
 from gpt.model import GPT
 from gpt.optim import load_optimizer_state, lr_factor, make_optimizers, optimizer_state, set_lr
+from gpt.processes import PeerLost, Processes, Stopped
 from gpt.storage.checkpoint import Checkpoint, Progress
 from gpt.storage.moved import saving
 from gpt.training.monitor import Monitor
@@ -26,36 +26,36 @@ from gpt.training.pace import Pace
 from gpt.training.time_left import is_due
 
 
-class Stopped(Exception):
-    """A signal came within an evaluation."""
-
-
 class Trainer:
     """One session of a run, from the checkpoint `start` on.
 
     A step is a function of the weights, the optimizer state and (seed, step) alone: its batch and
-    its dropout come from generators seeded for that step. So a resumed run needs no state of
-    random generators, and nothing that is logged or saved in between can change the weights.
+    its dropout come from generators seeded for that step (and this one of several processes). So a
+    resumed run needs no state of random generators, and nothing that is logged or saved in between
+    can change the weights.
 
     Args:
         config: the resolved config.
         corpus: the prepared text.
-        run: directory of the run, locked by this process.
+        run: directory of the run, locked by this process; None: another process writes it.
         start: the checkpoint to start from; the run holds it already.
         monitor: shows and logs what happens.
         pace: counts the steps anew, so that the training ends in time.
+        processes: train together; each step's batch is shared out to them.
     """
 
     def __init__(
         self,
         config: Config,
         corpus: Corpus,
-        run: Path,
+        run: Path | None,
         start: Checkpoint,
         monitor: Monitor,
         pace: Pace | None = None,
+        processes: Processes | None = None,
     ):
         self.config, self.corpus, self.run, self.monitor = config, corpus, run, monitor
+        self.pace, self.processes = pace, processes or Processes()
         self.device, self.autocast = use_device(config.train.device), uses_bf16(config)
         self.model = GPT(config.model, len(corpus.tokenizer))
         self.model.load_state_dict(start.weights)
@@ -70,7 +70,6 @@ class Trainer:
         self.grad_norm = torch.tensor(self.progress.grad_norm)
         set_lr(self.optimizers, lr_factor(self.progress.step - 1, config.train))  # of the last step
         self.chars, self.seconds = 0, 0.0  # trained since the last logged step
-        self.pace, self.stop_signal = pace, 0
 
     def train(self) -> Progress:
         """Train until max_steps, the target, the end of patience or a signal; save a checkpoint.
@@ -79,11 +78,11 @@ class Trainer:
             Mistake: with exit code 6 if a loss or gradient is not finite; 5 if nothing can be
                 written, or the run's directory was moved. The last checkpoint is whole then.
         """
-        with catch_signals(self._stop), saving(self.run) as self.save_checkpoint:
-            with suppress(Stopped):
+        with catch_signals(self.processes.hear), saving(self.run) as self.save_checkpoint:
+            with suppress(Stopped, PeerLost):
                 if self.progress.owes_evaluation:
                     self._after_step()
-                while not (self._ended() or self.stop_signal):
+                while not (self._ended() or self.processes.stop_signal):
                     self._step()
                     self._after_step()
                     if self.pace and self.progress.step == self.pace.step:
@@ -98,7 +97,7 @@ class Trainer:
         began = time.perf_counter()
         config, step = self.config.train, self.progress.step
         if self.config.model.dropout:
-            torch.manual_seed(step_seed(config.seed, step))
+            torch.manual_seed(step_seed(config.seed, step, self.processes.rank))
         set_lr(self.optimizers, lr_factor(step, config))
         tokens, targets = self._batch(step)
         loss = torch.zeros((), device=self.device)
@@ -108,6 +107,8 @@ class Trainer:
             part = self.loss_of(*micro_batch) / config.accumulate
             part.backward()
             loss += part.detach()
+        gradients = (parameter.grad for parameter in self.model.parameters())
+        self.processes.average([loss, *(each for each in gradients if each is not None)])
         self._clip(loss)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -115,7 +116,7 @@ class Trainer:
         self.progress.step += 1
         self.loss_sum += loss
         self.progress.loss_count += 1
-        self.chars += tokens.numel()
+        self.chars += tokens.numel() * self.processes.size
         self.seconds += time.perf_counter() - began
         self.monitor.advance(loss)
 
@@ -154,10 +155,11 @@ class Trainer:
     # --- the parts of a step -------------------------------------------------------------------
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """tokens and targets (B, T) of training step `step`."""
+        """tokens and targets (B, T) of training step `step`: this process's share of the batch."""
         train, block_size = self.config.train, self.config.model.block_size
         arrays = self.corpus.batch(step, train.seed, train.batch_size, block_size)
-        tokens, targets = (torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+        own = self.processes.rows(train.batch_size)
+        tokens, targets = (torch.from_numpy(np.ascontiguousarray(array[own])) for array in arrays)
         cuda = self.device.type == "cuda"
         if cuda:  # a copy from pinned memory is asynchronous
             tokens, targets = tokens.pin_memory(), targets.pin_memory()
@@ -202,11 +204,12 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         """Measure the exact validation loss and log the heads; return whether it is a new best."""
-        progress = self.progress
+        progress, ids, together = self.progress, self.corpus.val_ids, self.processes.together
+        share = self.processes.rank, self.processes.size
         progress.owes_evaluation = True
-        loss = exact_loss(self.model, self.corpus.val_ids, between=self._go_on)
+        loss = together(lambda: exact_loss(self.model, ids, between=self._go_on, share=share))
         self._check_finite(torch.tensor(loss), f"val loss after step {progress.step}")
-        self.monitor.look_inside(self.model, progress.step, self._go_on)
+        together(lambda: self.monitor.look_inside(self.model, progress.step, self._go_on))
         progress.owes_evaluation, progress.val_loss = False, loss
         improved = progress.best_val_loss is None or loss < progress.best_val_loss
         if improved:
@@ -217,7 +220,7 @@ class Trainer:
     def _go_on(self) -> None:
         """Raise Stopped if a signal came; called between the pieces of an evaluation."""
         self.monitor.evaluating()
-        if self.stop_signal:
+        if self.processes.heard:
             raise Stopped
 
     def _log(self) -> None:
@@ -251,15 +254,8 @@ class Trainer:
         self.save_checkpoint(checkpoint)
         self.saved_step = self.progress.step
 
-    def _stop(self, number: int) -> None:
-        """Handle a signal: stop after this step, or at once at the second one."""
-        if self.stop_signal:
-            write_stderr(b"\n")
-            os._exit(128 + number)  # like a kill: some code swallows exceptions, none an exit
-        self.stop_signal = number
-        write_stderr(b"\nstopping after this step; once more to stop at once\n")
 
-
-def step_seed(seed: int, step: int) -> int:
-    """The seed of one step; those of neighbouring seeds and steps are unrelated."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0])
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """The seed of one step of a process; those of neighbouring seeds and steps are unrelated."""
+    parts = (seed, step, rank) if rank else (seed, step)
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
