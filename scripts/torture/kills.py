@@ -21,9 +21,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from launch import free_port, told
 from outcome import TEXT, differences, outcome
 
 from gpt.command.process import run_command
+from gpt.errors import Exit
 from gpt.paths import PROJECT
 
 TRAIN = PROJECT / "train.py"
@@ -69,18 +71,57 @@ def wait_for(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _forked(argv: Sequence[str], folder: Path) -> int:
+Environment = dict[str, str]  # what torchrun adds for a process
+
+
+def _forked(argv: Sequence[str], folder: Path, environment: Environment) -> int:
     """Start train.py's `main` in a child; its process id."""
     main = runpy.run_path(str(TRAIN))["main"]
     sys.argv = [str(TRAIN), *argv]
-    return fork(lambda: run_command(main), folder / "output.txt")
+
+    def work() -> int:
+        os.environ |= environment
+        return run_command(main)
+
+    return fork(work, folder / "output.txt")
 
 
-def _real(argv: Sequence[str], folder: Path) -> int:
+def _real(argv: Sequence[str], folder: Path, environment: Environment) -> int:
     """Start `python train.py`; its process id."""
     with (folder / "output.txt").open("ab") as output:
         command = [sys.executable, str(TRAIN), *argv]
-        return subprocess.Popen(command, stdout=output, stderr=output).pid
+        own = os.environ | environment
+        return subprocess.Popen(command, stdout=output, stderr=output, env=own).pid
+
+
+Start = Callable[[Sequence[str], Path, Environment], int]
+
+
+def _session(start: Start, argv: Sequence[str], folder: Path, processes: int) -> list[int]:
+    """Start the processes of one session; their ids."""
+    if processes == 1:
+        return [start(argv, folder, {})]
+    port = free_port()
+    return [start(argv, folder, told(rank, processes, port)) for rank in range(processes)]
+
+
+def _end(children: list[int], killed: int | None) -> int:
+    """What became of a session: 0, -SIGKILL where that landed, or what should not have been.
+
+    As torchrun does, the others are told to end once one is dead; they end with exit code 8 where
+    they notice that first.
+    """
+    codes = {}
+    if killed is not None:
+        codes[killed] = wait_for(killed)
+        for other in (child for child in children if child != killed):
+            os.kill(other, signal.SIGTERM)
+    codes |= {child: wait_for(child) for child in children if child not in codes}
+    landed = killed is not None and codes[killed] == -signal.SIGKILL
+    fine = {0, -signal.SIGTERM, 128 + signal.SIGTERM, Exit.PEER} if landed else {0}
+    others = [code for child, code in codes.items() if child != killed or not landed]
+    wrong = [code for code in others if code not in fine]
+    return wrong[0] if wrong else -signal.SIGKILL * landed
 
 
 def warm_up(folder: Path) -> None:
@@ -95,10 +136,12 @@ def warm_up(folder: Path) -> None:
 # --- the torture -------------------------------------------------------------------------------
 
 
-def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, list[str]]:
+def torture(
+    kills: int, seed: int, real: bool, folder: Path, processes: int = 1
+) -> tuple[int, int, list[str]]:
     """Kill sessions until `kills` kills have landed, over as many runs as it takes.
 
-    A kill after the end of its session does not count.
+    A kill after the end of its session does not count. Of several `processes` any may be killed.
 
     Returns:
         The number of runs, the number of kills that landed, and all differences.
@@ -106,14 +149,15 @@ def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, 
     from gpt import paths
 
     paths.DATA = folder / "data"
-    start, chance = (_real if real else _forked), random.Random(seed)
+    start: Start = _real if real else _forked
+    chance = random.Random(seed)
     warm_up(folder)
     fresh = ["--config", str(folder / "toy.yaml"), "--run.dir"]
     run, length = folder / "run", float("inf")
     for _ in range(3):  # the shortest counts, or most kills would come too late
         shutil.rmtree(run, ignore_errors=True)
         began = time.perf_counter()
-        code = wait_for(start([*fresh, str(run)], folder))
+        code = _end(_session(start, [*fresh, str(run)], folder, processes), None)
         assert code == 0, (folder / "output.txt").read_text("utf-8")
         length = min(length, time.perf_counter() - began)
     undisturbed = outcome(run)
@@ -123,11 +167,13 @@ def torture(kills: int, seed: int, real: bool, folder: Path) -> tuple[int, int, 
         shutil.rmtree(run)
         runs, code, argv = runs + 1, -1, [*fresh, str(run)]
         while code != 0:
-            child = start(argv, folder)
+            children = _session(start, argv, folder, processes)
+            killed = None
             if landed < kills:
                 time.sleep(chance.uniform(0, length))
-                os.kill(child, signal.SIGKILL)
-            code = wait_for(child)
+                killed = chance.choice(children) if processes > 1 else children[0]
+                os.kill(killed, signal.SIGKILL)
+            code = _end(children, killed)
             landed += code == -signal.SIGKILL
             if code not in (0, -signal.SIGKILL):
                 return runs, landed, [*wrong, f"run {runs}: exit {code}, see {folder}/output.txt"]

@@ -25,6 +25,7 @@ def main(argv: list[str]) -> int:
     add("--kills", type=number(int, 0), default=300, help="SIGKILLs that must land [300]")
     add("--soak", metavar="MINUTES", type=number(float, 0),
         help="instead: train, kill, resume, sample, evaluate, explore at random")  # fmt: skip
+    add("--processes", type=number(int, 1, 64), default=1, help="that train together [1]")
     add("--seed", type=number(int, 0), default=1, help="of the instants [1]")
     add("--real", action="store_true", help="kill `python train.py` instead of forks")
     args = parser.parse_all(argv)
@@ -35,8 +36,9 @@ def main(argv: list[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="torture-", dir=memory if memory.is_dir() else None))
     began = time.perf_counter()
     if args.soak is None:
-        runs, kills, wrong = torture(args.kills, args.seed, args.real, folder)
+        runs, kills, wrong = torture(args.kills, args.seed, args.real, folder, args.processes)
         kind = "real processes" if args.real else "forked children"
+        kind += f", {args.processes} together," if args.processes > 1 else ""
         done = f"torture: {kills} kills of {kind} over {runs} runs"
     else:
         counts, wrong = soak(args.soak, args.seed, folder)
